@@ -1,0 +1,16 @@
+/** The artifacts of a cluster: what other parts of the CLI use. */
+export { type BuiltComponent, buildComponent } from './build.js';
+export { type Component, canBeBuilt, componentsFor, defaultVersion, loadCatalog } from './catalog.js';
+export { type ArtifactState, type ListedFile, listFiles, lockFiles, verifyCache } from './inspect.js';
+export { ArtifactLock } from './lock.js';
+export {
+  type ArchitectureArtifacts,
+  type PreparedArtifacts,
+  type PreparedBinary,
+  type PreparedImage,
+  type PrepareOptions,
+  prepareArtifacts,
+  wouldBuild,
+} from './prepare.js';
+export type { ArtifactProgress, OnProgress } from './progress.js';
+export { machineArchitecture } from './toolchain.js';

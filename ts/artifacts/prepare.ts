@@ -1,0 +1,271 @@
+/** Brings all artifacts of a cluster into the cache, verified, and says where they lie. */
+import type { Architecture, Cluster } from '../types/cluster.js';
+import type { ClusterHome } from '../types/home.js';
+import { cacheRoot } from '../types/package.js';
+import { type BuiltComponent, buildComponent, cachedBuild } from './build.js';
+import { type Catalog, type Component, componentsFor, type HostGroup, loadCatalog } from './catalog.js';
+import type { answers, Limits } from './fetch.js';
+import { ArtifactLock } from './lock.js';
+import type { OnProgress } from './progress.js';
+import { imageInFolder, type PublishedOptions, publishedBinaries } from './published.js';
+import { autoBuilds, chooseSource, describeSource } from './source.js';
+import { hasCosign } from './verify.js';
+
+export interface PrepareOptions {
+  readonly cluster: Pick<Cluster, 'kubernetes' | 'artifacts'>;
+  readonly home: Pick<ClusterHome, 'lock'>;
+  readonly architectures: ReadonlyArray<Architecture>;
+  readonly signal: AbortSignal;
+  readonly onProgress: OnProgress;
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  readonly cache?: string | undefined;
+  readonly catalog?: Catalog | undefined;
+  /** Folder of the Go modules for source `build`; default: the package's. */
+  readonly modules?: string | undefined;
+  readonly limits?: Partial<Limits> | undefined;
+  /** How `auto` asks whether upstream's hosts answer. */
+  readonly probe?: typeof answers | undefined;
+  /** True: check signatures with cosign, where the publisher signs and cosign is there. */
+  readonly signatures?: boolean | undefined;
+}
+
+/** A binary as the roles take it. */
+export interface PreparedBinary {
+  readonly name: string;
+  readonly component: string;
+  readonly version: string;
+  /** On the control machine. */
+  readonly path: string;
+  readonly sha256: string;
+  readonly groups: ReadonlyArray<HostGroup>;
+  /** `bin`: the cluster's binary folder; `cni`: the CNI plugin folder. */
+  readonly dest: 'bin' | 'cni';
+}
+
+/** An image as the roles take it. */
+export interface PreparedImage {
+  readonly name: string;
+  readonly ref: string;
+  /** OCI archive on the control machine; null: hosts pull it from its registry. */
+  readonly path: string | null;
+  /** Of the archive. */
+  readonly sha256: string | null;
+  /** The published digest, `sha256:…`, that a pulled image must have; null if unknown or not pulled. */
+  readonly digest: string | null;
+  readonly groups: ReadonlyArray<HostGroup>;
+}
+
+export interface ArchitectureArtifacts {
+  readonly binaries: ReadonlyArray<PreparedBinary>;
+  readonly images: ReadonlyArray<PreparedImage>;
+}
+
+export interface PreparedArtifacts {
+  readonly source: {
+    readonly kind: 'upstream' | 'mirror' | 'directory' | 'build';
+    /** For people: which source, and why. */
+    readonly sentence: string;
+  };
+  /** What the roles are given, as extra variables. */
+  readonly variables: { readonly k8s_artifacts: Readonly<Partial<Record<Architecture, ArchitectureArtifacts>>> };
+  /** With source `build`: what was built or found in the cache. */
+  readonly builds: ReadonlyArray<BuiltComponent & { readonly architecture: Architecture }>;
+  /** True if artifacts.lock changed. */
+  readonly lockWritten: boolean;
+}
+
+/** How many downloads run at once. */
+const parallelDownloads = 4;
+
+/**
+ * Fetches or builds everything, checks every digest, and freezes it in the lock.
+ *
+ * Throws usage and environment errors (see source.ts, fetch.ts, build.ts, lock.ts); the lock is then as it was.
+ */
+export async function prepareArtifacts(options: PrepareOptions): Promise<PreparedArtifacts> {
+  const { cluster, home, architectures, signal, onProgress } = options;
+  const env = options.env ?? process.env;
+  const cache = options.cache ?? cacheRoot(env);
+  const components = componentsFor(options.catalog ?? loadCatalog(), cluster.kubernetes.version);
+  const lock = await ArtifactLock.read(home.lock, cluster.kubernetes.version);
+  const source = await chooseSource(cluster.artifacts.source, components, lock, env, signal, options.probe);
+  const sentence = describeSource(source);
+  onProgress({ kind: 'note', name: 'source', message: sentence });
+  const k8s_artifacts: Partial<Record<Architecture, ArchitectureArtifacts>> = {};
+  const builds: (BuiltComponent & { architecture: Architecture })[] = [];
+  for (const architecture of architectures) {
+    if (source.kind === 'build') {
+      const built = await build(components, architecture, lock, { ...options, env, cache });
+      builds.push(...built.map((one) => ({ ...one, architecture })));
+      k8s_artifacts[architecture] = describeBuilt(components, built, architecture, lock);
+    } else {
+      const signatures = options.signatures === true && (await canVerify(env, onProgress));
+      const published = { source, lock, cache, env, signal, onProgress, limits: options.limits, signatures };
+      k8s_artifacts[architecture] = await fetchAll(components, architecture, published);
+    }
+    lock.keepOnly(architecture, {
+      files: components.flatMap((component) => component.files(architecture).map(({ id }) => id)),
+      binaries: components.flatMap((component) => component.binaries.map(({ name }) => name)),
+      images: components.flatMap((component) => (component.image === undefined ? [] : [component.image.name])),
+    });
+  }
+  lock.source = source.kind === 'build' ? 'build' : 'upstream';
+  const lockWritten = await lock.write();
+  return { source: { kind: source.kind, sentence }, variables: { k8s_artifacts }, builds, lockWritten };
+}
+
+/**
+ * Whether `prepareArtifacts` would compile, so that the compilers can be seen to first.
+ *
+ * True for source `build`, and for `auto` where artifacts.lock or an unreachable upstream leads to it.
+ */
+export async function wouldBuild(
+  options: Pick<PrepareOptions, 'cluster' | 'home' | 'signal' | 'catalog' | 'probe'>,
+): Promise<boolean> {
+  const { cluster, home, signal } = options;
+  const { kind } = cluster.artifacts.source;
+  if (kind !== 'auto') return kind === 'build';
+  const { version } = cluster.kubernetes;
+  const components = componentsFor(options.catalog ?? loadCatalog(), version);
+  return autoBuilds(components, await ArtifactLock.read(home.lock, version), signal, options.probe);
+}
+
+async function build(
+  components: ReadonlyArray<Component>,
+  architecture: Architecture,
+  lock: ArtifactLock,
+  options: PrepareOptions & { env: NodeJS.ProcessEnv; cache: string },
+): Promise<BuiltComponent[]> {
+  const { cache, env, signal, onProgress, modules } = options;
+  const done: BuiltComponent[] = [];
+  // One after the other: `go build` uses all cores by itself.
+  for (const component of components) {
+    const key = lockedKey(component, architecture, lock);
+    const frozen = key === undefined ? undefined : await cachedBuild(component, architecture, key, cache);
+    const one = frozen ?? (await buildComponent(component, architecture, { cache, env, signal, onProgress, modules }));
+    if (key !== undefined && one.key !== key) {
+      onProgress({
+        kind: 'note',
+        name: component.name,
+        message: `${component.name} ${one.version} (${architecture}) was built with another toolchain or other modules than before: its digests are frozen anew.`,
+      });
+    }
+    done.push(one);
+  }
+  return done;
+}
+
+/** The key of the build that the lock froze a component to. */
+function lockedKey(component: Component, architecture: Architecture, lock: ArtifactLock): string | undefined {
+  const origin =
+    component.image === undefined
+      ? lock.binary(architecture, component.binaries[0]?.name ?? '')?.origin
+      : lock.image(architecture, component.image.name)?.origin;
+  return origin?.startsWith('build:') ? origin.slice('build:'.length) : undefined;
+}
+
+function describeBuilt(
+  components: ReadonlyArray<Component>,
+  built: ReadonlyArray<BuiltComponent>,
+  architecture: Architecture,
+  lock: ArtifactLock,
+): ArchitectureArtifacts {
+  const binaries: PreparedBinary[] = [];
+  const images: PreparedImage[] = [];
+  for (const [index, component] of components.entries()) {
+    const one = built[index];
+    if (one === undefined) continue;
+    const { version } = one;
+    const origin = `build:${one.key}`;
+    const file = (name: string): { path: string; sha256: string } => {
+      const found = one.files.get(name);
+      if (found === undefined) throw new Error(`${one.folder} lacks ${name}`);
+      return found;
+    };
+    for (const { name, groups, dest } of component.binaries) {
+      const { path, sha256 } = file(name);
+      lock.freezeBinary(architecture, name, { version, origin, sha256 });
+      binaries.push({ name, component: component.name, version, path, sha256, groups, dest });
+    }
+    if (component.image !== undefined) {
+      const { name, ref, groups } = component.image;
+      const { path, sha256 } = file(`${name}.tar`);
+      lock.freezeImage(architecture, name, { ref, origin, sha256 });
+      images.push({ name, ref, path, sha256, digest: null, groups });
+    }
+  }
+  return { binaries, images };
+}
+
+async function fetchAll(
+  components: ReadonlyArray<Component>,
+  architecture: Architecture,
+  options: PublishedOptions,
+): Promise<ArchitectureArtifacts> {
+  const found = new Map<string, { path: string; sha256: string }>();
+  const waiting = components.flatMap((component) => component.files(architecture));
+  const failed = new AbortController();
+  const signal = AbortSignal.any([options.signal, failed.signal]);
+  const workers = Array.from({ length: parallelDownloads }, async () => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      for (const [name, binary] of await publishedBinaries(file, { ...options, signal })) found.set(name, binary);
+    }
+  });
+  try {
+    await Promise.all(workers);
+  } catch (error) {
+    failed.abort(error);
+    await Promise.allSettled(workers);
+    options.signal.throwIfAborted();
+    throw error;
+  }
+  const binaries = components.flatMap((component) =>
+    component.binaries.map(({ name, groups, dest }): PreparedBinary => {
+      const binary = found.get(name);
+      if (binary === undefined) throw new Error(`the catalog has no file with ${name}`);
+      return { name, component: component.name, version: component.version, ...only(binary), groups, dest };
+    }),
+  );
+  const images: PreparedImage[] = [];
+  for (const component of components) images.push(...(await image(component, architecture, options)));
+  return { binaries, images };
+}
+
+async function image(
+  component: Component,
+  architecture: Architecture,
+  options: PublishedOptions,
+): Promise<PreparedImage[]> {
+  if (component.image === undefined) return [];
+  const { name, ref, groups } = component.image;
+  const { source, lock } = options;
+  const archive =
+    source.kind === 'directory' ? await imageInFolder(source.path, name, architecture, options) : undefined;
+  const known = component.imageDigest(architecture);
+  const digest = archive === undefined && known !== undefined ? `sha256:${known}` : null;
+  const origin = archive === undefined ? 'registry' : 'archive';
+  lock.freezeImage(architecture, name, {
+    ref,
+    origin,
+    ...(archive !== undefined && { sha256: archive.sha256 }),
+    ...(digest !== null && { digest }),
+  });
+  if (archive === undefined) {
+    options.onProgress({ kind: 'note', name, message: `The image ${ref} is pulled by the hosts from its registry.` });
+  }
+  return [{ name, ref, path: archive?.path ?? null, sha256: archive?.sha256 ?? null, digest, groups }];
+}
+
+async function canVerify(env: NodeJS.ProcessEnv, onProgress: OnProgress): Promise<boolean> {
+  if (await hasCosign(env)) return true;
+  onProgress({
+    kind: 'note',
+    name: 'signatures',
+    message: 'cosign is not on PATH: digests are checked, signatures are not.',
+  });
+  return false;
+}
+
+function only({ path, sha256 }: { path: string; sha256: string }): { path: string; sha256: string } {
+  return { path, sha256 };
+}
