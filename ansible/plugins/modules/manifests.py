@@ -1,0 +1,269 @@
+#!/usr/bin/python
+# Copyright the k8s-ans authors
+# SPDX-License-Identifier: Apache-2.0
+"""Module of k8s_ans.cluster.manifests: server-side apply of manifests, with an honest account of what changed."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: manifests
+short_description: Apply Kubernetes manifests server-side and wait for them
+description:
+  - Runs on a host with kubectl and a kubeconfig. All documents go through one C(kubectl apply --server-side); objects are
+    read before it, and an object counts as changed if it differs afterwards in more than its status and bookkeeping.
+  - Check mode uses C(--dry-run=server). Where the API does not answer in check mode, everything counts as changed.
+options:
+  manifests:
+    description: YAML documents as text, or absolute paths of files on the host.
+    type: list
+    elements: str
+    required: true
+  kubectl: {description: The client., type: path, default: /opt/k8s/bin/kubectl}
+  kubeconfig: {description: Its credentials on the host., type: path, required: true}
+  field_manager: {description: Name under which fields are owned., type: str, default: k8s-ans}
+  state: {description: Apply or delete., type: str, choices: [present, absent], default: present}
+  wait:
+    description: What to wait for after applying; all at once. Not in check mode.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      kind: {description: Kind of the object., type: str, required: true}
+      name: {description: Its name., type: str, required: true}
+      namespace: {description: Its namespace., type: str}
+      condition: {description: 'V(rollout), or a condition such as V(Ready).', type: str, default: rollout}
+      timeout: {description: Seconds., type: int, default: 120}
+  retry_seconds:
+    description: How long to try again while the API server cannot be reached or is not ready to serve.
+    type: int
+    default: 30
+attributes:
+  check_mode:
+    support: full
+author: k8s-ans authors
+"""
+
+EXAMPLES = r"""
+- name: CoreDNS
+  k8s_ans.cluster.manifests:
+    kubeconfig: /etc/kubernetes/admin.conf
+    manifests: ["{{ lookup('ansible.builtin.template', 'coredns.yaml.j2') }}"]
+    wait: [{kind: deployment, namespace: kube-system, name: coredns}]
+"""
+
+RETURN = r"""
+changed_objects:
+  description: Objects that were (in check mode, would be) made, changed or deleted, as kind/namespace/name.
+  returned: always
+  type: list
+  elements: str
+changed_files:
+  description: The same, for the run's report.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import copy
+import json
+import os
+import subprocess
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+# kubectl's words for an API server that is not (yet) there.
+NOT_THERE = (
+    'connection refused', 'was refused', 'EOF', 'TLS handshake timeout', 'i/o timeout', 'ServiceUnavailable',
+    'not ready', 'unable to handle the request', 'etcdserver: leader changed', 'etcdserver: request timed out',
+    'connection reset by peer', 'no such host',
+)  # fmt: skip
+
+
+def key_of(item):
+    """Return kind/namespace/name, or kind/name of an object without a namespace."""
+    meta = item.get('metadata', {})
+    parts = [item.get('kind', '?').lower(), meta.get('namespace'), meta.get('name', '?')]
+    return '/'.join(part for part in parts if part)
+
+
+def bare(item):
+    """Return an object without what changes by itself: status and the server's bookkeeping."""
+    item = copy.deepcopy(item)
+    item.pop('status', None)
+    meta = item.get('metadata', {})
+    for name in ('managedFields', 'resourceVersion', 'generation', 'creationTimestamp', 'uid', 'selfLink'):
+        meta.pop(name, None)
+    # The deployment controller's count of revisions.
+    annotations = meta.get('annotations')
+    if isinstance(annotations, dict):
+        annotations.pop('deployment.kubernetes.io/revision', None)
+        if not annotations:
+            meta.pop('annotations')
+    return item
+
+
+def objects(text):
+    """Return {key: object} of kubectl's JSON: one object, a List, or several after one another."""
+    decoder, place, found = json.JSONDecoder(), 0, {}
+    text = text.strip()
+    while place < len(text):
+        value, place = decoder.raw_decode(text, place)
+        while place < len(text) and text[place].isspace():
+            place += 1
+        for item in value.get('items', []) if value.get('kind') == 'List' else [value]:
+            found[key_of(item)] = item
+    return found
+
+
+def compare(before, after):
+    """Return the keys of objects that are new or differ, in the order of `after`."""
+    return [key for key, item in after.items() if key not in before or bare(before[key]) != bare(item)]
+
+
+class Kubectl:
+    """kubectl with its kubeconfig; trouble of the server is waited for."""
+
+    def __init__(self, module):
+        self.module = module
+        self.base = [module.params['kubectl'], '--kubeconfig', module.params['kubeconfig']]
+        self.deadline = time.monotonic() + (0 if module.check_mode else module.params['retry_seconds'])
+
+    def run(self, *words):
+        """Return (code, stdout, stderr); tries again while the server is not there."""
+        while True:
+            code, out, err = self.module.run_command(self.base + list(words))
+            if code == 0 or not any(text in err for text in NOT_THERE) or time.monotonic() > self.deadline:
+                return code, out, err
+            time.sleep(0.5)
+
+
+def write_documents(module):
+    """Return the -f arguments: files as they are, text in a file of the module's private folder."""
+    words, texts = [], []
+    for manifest in module.params['manifests']:
+        if manifest.startswith('/') and '\n' not in manifest.strip():
+            words += ['-f', manifest.strip()]
+        elif manifest.strip():
+            texts.append(manifest.strip('\n') + '\n')
+    if texts:
+        path = os.path.join(module.tmpdir, 'manifests.yaml')
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'w', encoding='utf-8') as handle:
+            handle.write('---\n'.join(texts))
+        words += ['-f', path]
+    return words
+
+
+def apply(module, kubectl, files):
+    """Apply and return the changed keys."""
+    code, out, err = kubectl.run('get', '--ignore-not-found', '-o', 'json', *files)
+    unreachable = code != 0 and any(text in err for text in NOT_THERE)
+    # A kind that the server does not know yet (a CRD of the same list) is no error here; apply tells.
+    before = objects(out) if out.strip() else {}
+    if unreachable and module.check_mode:
+        return ['(the API does not answer: all objects would be applied)']
+    words = ['apply', '--server-side', '--force-conflicts', '--field-manager', module.params['field_manager']]
+    if module.check_mode:
+        words.append('--dry-run=server')
+    code, out, err = kubectl.run(*(words + ['-o', 'json'] + files))
+    if code != 0:
+        if module.check_mode and 'NotFound' in err:
+            # A namespace or kind that only the real run makes.
+            return compare(before, objects(out) if out.strip() else {}) + ['(objects in a namespace yet to be made)']
+        module.fail_json(
+            msg='kubectl apply failed: %s' % (err or out).strip()[-2000:], changed=bool(out.strip()), changed_objects=[]
+        )
+    return compare(before, objects(out))
+
+
+def delete(module, kubectl, files):
+    code, out, err = kubectl.run('get', '--ignore-not-found', '-o', 'json', *files)
+    if code != 0 and not out.strip() and any(text in err for text in NOT_THERE):
+        if module.check_mode:
+            return ['(the API does not answer: what is there would be deleted)']
+        module.fail_json(msg='kubectl get failed: %s' % err.strip()[-2000:], changed=False, changed_objects=[])
+    before = objects(out) if out.strip() else {}
+    if not before or module.check_mode:
+        return list(before)
+    code, out, err = kubectl.run('delete', '--ignore-not-found', '--wait=true', '--timeout=120s', *files)
+    if code != 0:
+        module.fail_json(msg='kubectl delete failed: %s' % (err or out).strip()[-2000:], changed=True, changed_objects=[])
+    return list(before)
+
+
+def wait_for(module, kubectl, waits, changed):
+    """Wait for all conditions at once; fail_json names those that did not come."""
+    running = []
+    for item in waits:
+        target = '%s/%s' % (item['kind'].lower(), item['name'])
+        space = ['--namespace', item['namespace']] if item['namespace'] else []
+        limit = '--timeout=%ds' % item['timeout']
+        if item['condition'] == 'rollout':
+            words = ['rollout', 'status', target, limit]
+        else:
+            words = ['wait', target, '--for=condition=' + item['condition'], limit]
+        process = subprocess.Popen(
+            kubectl.base + space + words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
+        )
+        running.append((item, target, space, process))
+    failures = []
+    for item, target, space, process in running:
+        out = process.communicate()[0]
+        if process.returncode != 0:
+            last = (out.strip().splitlines() or ['no answer'])[-1]
+            failures.append((item, target, space, last))
+    if failures:
+        _item, _target, space, _last = failures[0]
+        _code, events, _err = kubectl.run(
+            'get', 'events', '--sort-by=.lastTimestamp', '--field-selector=type=Warning', *space
+        )
+        module.fail_json(
+            msg='; '.join(
+                '%s was not ready (%s) within %d s: %s' % (target, item['condition'], item['timeout'], last)
+                for item, target, _space, last in failures
+            ),
+            stderr='\n'.join(events.strip().splitlines()[-10:]),
+            changed=bool(changed),
+            changed_objects=changed,
+            changed_files=changed,
+        )
+
+
+def main():
+    wait_options = {
+        'kind': {'type': 'str', 'required': True},
+        'name': {'type': 'str', 'required': True},
+        'namespace': {'type': 'str'},
+        'condition': {'type': 'str', 'default': 'rollout'},
+        'timeout': {'type': 'int', 'default': 120},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            'manifests': {'type': 'list', 'elements': 'str', 'required': True},
+            'kubectl': {'type': 'path', 'default': '/opt/k8s/bin/kubectl'},
+            'kubeconfig': {'type': 'path', 'required': True},
+            'field_manager': {'type': 'str', 'default': 'k8s-ans'},
+            'state': {'type': 'str', 'choices': ['present', 'absent'], 'default': 'present'},
+            'wait': {'type': 'list', 'elements': 'dict', 'default': [], 'options': wait_options},
+            'retry_seconds': {'type': 'int', 'default': 30},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if not os.access(params['kubectl'], os.X_OK):
+        if module.check_mode:
+            module.exit_json(changed=True, changed_objects=['(kubectl is not there yet)'], changed_files=[])
+        module.fail_json(msg='%s is not there; the binaries come before the manifests' % params['kubectl'])
+    files = write_documents(module)
+    if not files:
+        module.exit_json(changed=False, changed_objects=[], changed_files=[])
+    kubectl = Kubectl(module)
+    act = apply if params['state'] == 'present' else delete
+    changed = act(module, kubectl, files)
+    if params['wait'] and params['state'] == 'present' and not module.check_mode:
+        wait_for(module, kubectl, params['wait'], changed)
+    module.exit_json(changed=bool(changed), changed_objects=changed, changed_files=changed)
+
+
+if __name__ == '__main__':
+    main()

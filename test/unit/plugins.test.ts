@@ -1,0 +1,212 @@
+/** The collection's modules and actions: their Python tests, and real runs on this machine in temporary folders. */
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { execa } from 'execa';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { packageRoot } from '../../ts/types/package.js';
+import { type Recorded, record, resultsOf, testAnsible } from './ansible.js';
+
+const TIMEOUT = 600_000;
+const CANARY = 'canary-27c1f9d0-value';
+const PYTHON_TESTS = [
+  'test_file_entries',
+  'test_host_facts',
+  'test_host_store',
+  'test_manifests',
+  'test_preflight',
+  'test_unit_state',
+];
+
+test('the pure parts, as their Python tests say', { timeout: TIMEOUT }, async () => {
+  const python = await pythonOfAnsible();
+  const { all, exitCode } = await execa(python, ['-B', '-m', 'unittest', ...PYTHON_TESTS], {
+    cwd: path.join(packageRoot(), 'test', 'unit', 'python'),
+    all: true,
+    reject: false,
+  });
+  expect(all).toMatch(/Ran \d{2,} tests in/);
+  expect(exitCode, all).toBe(0);
+});
+
+test('what runs on the hosts is Python 3.9 and needs only its standard library', { timeout: TIMEOUT }, async () => {
+  const python = await pythonOfAnsible();
+  const code = `
+import ast, sys
+allowed = set(sys.stdlib_module_names) | {'ansible', 'ansible_collections'}
+for path in sys.argv[1:]:
+    tree = ast.parse(open(path).read(), path, feature_version=(3, 9))
+    for node in ast.walk(tree):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            assert name.split('.')[0] in allowed, (path, name)
+            assert not name.startswith('ansible.') or name.startswith('ansible.module_utils.'), (path, name)
+`;
+  const files: string[] = [];
+  for (const folder of ['modules', 'module_utils']) {
+    const base = path.join(packageRoot(), 'ansible', 'plugins', folder);
+    files.push(...(await readdir(base)).filter((name) => name.endsWith('.py')).map((name) => path.join(base, name)));
+  }
+  const { all, exitCode } = await execa(python, ['-c', code, ...files], { all: true, reject: false });
+  expect(exitCode, all).toBe(0);
+});
+
+describe('real runs', () => {
+  let base: string;
+  let extraVars: string;
+
+  beforeEach(async () => {
+    base = path.join(os.tmpdir(), `k8s-ans-plugins-${process.pid}`);
+    await rm(base, { recursive: true, force: true });
+    await mkdir(base, { mode: 0o700 });
+    extraVars = path.join(base, 'vars.json');
+    await writeFile(extraVars, JSON.stringify({ base }));
+  });
+  afterEach(() => rm(base, { recursive: true, force: true }));
+
+  const at = (...names: string[]) => path.join(base, ...names);
+  const mode = async (...names: string[]) => ((await stat(at(...names))).mode & 0o7777).toString(8);
+  const text = (...names: string[]) => readFile(at(...names), 'utf8');
+  const one = (recorded: Recorded, name: string) => {
+    const [result] = resultsOf(recorded.events, name);
+    if (!result) throw new Error(`no result of ${name}:\n${recorded.log}`);
+    return result;
+  };
+
+  test('files', { timeout: TIMEOUT }, async () => {
+    const all = [
+      'conf',
+      'conf/app.conf',
+      'conf/raw.bin',
+      'conf/secret',
+      'conf/undeclared',
+      'hosts',
+      'deep/er/file',
+      'link',
+    ];
+    await writeFile(at('hosts'), '127.0.0.1 localhost', { mode: 0o604 });
+    await writeFile(at('old'), 'old');
+    const expected = [...all, 'old'].map((name) => at(name));
+    const run = (options = {}) =>
+      record('plugins/files.yml', {
+        extraVars: [extraVars],
+        env: { ...process.env, TEST_CANARY: CANARY },
+        verbosity: 3,
+        ...options,
+      });
+
+    const foretold = await run({ check: true, diff: true });
+    expect(one(foretold, 'Install files')).toMatchObject({ status: 'changed', changed_files: expected });
+    expect((await readdir(base)).sort()).toEqual(['hosts', 'old', 'vars.json']);
+    expect(foretold.log).toContain('+name: a hello');
+    expect(foretold.log).toContain('<secret, sha256 ');
+    expect(foretold.log + JSON.stringify(foretold.events)).not.toContain(CANARY);
+
+    const first = await run({ diff: true });
+    expect(one(first, 'Install files')).toMatchObject({ status: 'changed', changed_files: expected });
+    expect(await text('conf', 'app.conf')).toBe(
+      '# Ansible managed app.conf.j2\nname: a hello back\\slash\nname: c hello back\\slash\npart of 3\n{{ 1 + 1 }}\n',
+    );
+    expect(await text('conf', 'raw.bin')).toBe('raw {{ not_a_template }}\0\u0001');
+    expect(await text('hosts')).toBe(
+      '127.0.0.1 localhost\n# BEGIN k8s-ans\n10.0.0.1 one\n10.0.0.2 two\n# END k8s-ans\n',
+    );
+    expect(await text('conf', 'secret')).toBe(`${CANARY}\n`);
+    expect(await readlink(at('link'))).toBe('conf/app.conf');
+    expect([
+      await mode('conf'),
+      await mode('conf', 'app.conf'),
+      await mode('conf', 'secret'),
+      await mode('hosts'),
+    ]).toEqual(['750', '644', '600', '604']);
+    expect((await readdir(base)).sort()).toEqual(['conf', 'deep', 'hosts', 'link', 'vars.json']);
+    expect((await readdir(at('conf'))).sort()).toEqual(['app.conf', 'raw.bin', 'secret', 'undeclared']);
+    expect(first.log + JSON.stringify(first.events)).not.toContain(CANARY);
+
+    // Nothing of the lists that were refused has been installed.
+    expect(one(first, 'Refuse what does not validate').msg).toBe(
+      `${at('bad')}: the new content was refused by "cat %s /nowhere" (exit code 1); nothing was changed. ` +
+        '(output withheld, the file is a secret)',
+    );
+    expect(one(first, 'Refuse a wrong entry').msg).toContain(
+      `files[0] (${at('never')}): mode must be a quoted octal string such as '0644', got 644`,
+    );
+    expect(one(first, 'Refuse to replace a directory').msg).toContain(`${base} is a directory, not a file`);
+
+    const before = await stat(at('conf', 'app.conf'));
+    const again = await run({ diff: true });
+    expect(one(again, 'Install files')).toMatchObject({ status: 'ok' });
+    expect(one(again, 'Install files').changed_files).toBeUndefined();
+    expect((await stat(at('conf', 'app.conf'))).ctimeMs).toBe(before.ctimeMs);
+  });
+
+  test('binaries', { timeout: TIMEOUT }, async () => {
+    const contents = { one: 'first binary', two: 'second binary' };
+    const sums = Object.fromEntries(
+      Object.entries(contents).map(([name, content]) => [name, createHash('sha256').update(content).digest('hex')]),
+    );
+    for (const [name, content] of Object.entries(contents)) await writeFile(at(name), content);
+    await writeFile(extraVars, JSON.stringify({ base, sums }));
+    const run = (options = {}) => record('plugins/binaries.yml', { extraVars: [extraVars], ...options });
+    const installed = [at('bin', 'one'), at('bin', 'two'), at('cni', 'twin')];
+
+    const foretold = await run({ check: true });
+    expect(one(foretold, 'Install binaries')).toMatchObject({ status: 'changed', changed_files: installed });
+    expect((await readdir(base)).sort()).toEqual(['one', 'two', 'vars.json']);
+
+    const first = await run();
+    expect(one(first, 'Install binaries')).toMatchObject({
+      status: 'changed',
+      changed_files: installed,
+      bytes_sent: contents.one.length + contents.two.length,
+    });
+    expect([await text('bin', 'one'), await text('bin', 'two'), await text('cni', 'twin')]).toEqual([
+      contents.one,
+      contents.two,
+      contents.two,
+    ]);
+    expect([await mode('bin', 'one'), await mode('bin', 'two'), await mode('cni', 'twin')]).toEqual([
+      '755',
+      '700',
+      '755',
+    ]);
+    expect(await readdir(at('work'))).toEqual(['.binaries.json']);
+    expect(one(first, 'Refuse what was altered').msg).toContain(
+      `one: what arrived has the sha256 ${sums.two} and not ${sums.one}; it was not installed.`,
+    );
+    expect(await readdir(at('bin'))).toEqual(['one', 'two']);
+    expect(one(first, 'Refuse what is not there').msg).toContain(
+      'cannot be read on the control machine (No such file or directory); run k8s-ans artifacts fetch',
+    );
+
+    // Somebody changed one of them; the others are neither sent nor touched.
+    await writeFile(at('bin', 'one'), 'evil. binary');
+    const mended = await run();
+    expect(one(mended, 'Install binaries')).toMatchObject({
+      changed_files: [at('bin', 'one')],
+      bytes_sent: contents.one.length,
+    });
+    expect(await text('bin', 'one')).toBe(contents.one);
+
+    const again = await run();
+    expect(one(again, 'Install binaries').status).toBe('ok');
+    expect(one(again, 'Install binaries').bytes_sent).toBeUndefined();
+  });
+
+  test('host_checks and preflight', { timeout: TIMEOUT }, async () => {
+    const recorded = await record('plugins/preflight.yml');
+    expect(one(recorded, 'See that the facts are there').status, recorded.log).toBe('ok');
+    const judged = one(recorded, 'Judge');
+    expect(judged.status).toBe('failed');
+    expect(judged.msg).toContain('preflight refused 2 hosts, nothing was changed. here: ');
+    expect(judged.msg).toContain('here: does not have the address 192.0.2.99; it has ');
+    expect(judged.msg).toContain('lost: did not answer; check that the host is up');
+  });
+});
+
+/** The interpreter of the environment that the runs use. */
+async function pythonOfAnsible(): Promise<string> {
+  return path.join(path.dirname((await testAnsible()).playbook), 'python3');
+}
