@@ -1,0 +1,56 @@
+/** Real ansible-playbook runs for the tests: the private environment, made once in the cache. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { type AnsibleEnvironment, ensureAnsible } from '../../ts/playbook/environment.js';
+import { type PlaybookRun, type RunResult, runPlaybook } from '../../ts/playbook/run.js';
+import { openSshControl } from '../../ts/playbook/ssh.js';
+import type { ResultEvent, RunEvent } from '../../ts/types/events.js';
+
+export const PLAYBOOKS = path.resolve(import.meta.dirname, '../fixtures/playbooks');
+
+/** ansible-core from the pinned requirements, whatever the machine has. */
+export function testAnsible(): Promise<AnsibleEnvironment> {
+  return ensureAnsible({
+    env: { ...process.env, K8S_ANS_ANSIBLE: 'private' },
+    signal: new AbortController().signal,
+    console: { info: () => {} },
+  });
+}
+
+export interface Recorded {
+  readonly events: RunEvent[];
+  readonly log: string;
+  readonly result: RunResult;
+}
+
+/** Runs a fixture playbook and gives back all it said. */
+export async function record(name: string, options: Partial<PlaybookRun> = {}): Promise<Recorded> {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'k8s-ans-test-'));
+  const control = await openSshControl();
+  const events: RunEvent[] = [];
+  try {
+    const log = path.join(folder, 'ansible.log');
+    const result = await runPlaybook({
+      ansible: await testAnsible(),
+      playbook: path.join(PLAYBOOKS, name),
+      inventory: path.join(PLAYBOOKS, 'hosts.yml'),
+      log,
+      control,
+      env: process.env,
+      signal: new AbortController().signal,
+      onEvent: (event) => events.push(event),
+      ...options,
+    });
+    return { events, result, log: await readFile(options.log ?? log, 'utf8') };
+  } finally {
+    await control.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** The results of one task, by its name. */
+export function resultsOf(events: ReadonlyArray<RunEvent>, name: string): ResultEvent[] {
+  const ids = events.flatMap((event) => (event.event === 'task_start' && event.name === name ? [event.task] : []));
+  return events.filter((event): event is ResultEvent => event.event === 'result' && ids.includes(event.task));
+}

@@ -1,0 +1,57 @@
+/** The folder of one run: `runs/<time>-<command>/`, with its events, log, artifact list and report. */
+import { mkdir, rename, rm, symlink } from 'node:fs/promises';
+import path from 'node:path';
+import type { ClusterHome } from '../types/home.js';
+
+export interface RunFolder {
+  readonly id: string;
+  readonly root: string;
+  readonly events: string;
+  /** What ansible-playbook itself printed. */
+  readonly log: string;
+  readonly artifacts: string;
+  readonly report: string;
+  readonly html: string;
+}
+
+/** The paths in a run's folder. */
+export function runFolderAt(root: string): RunFolder {
+  const at = (name: string): string => path.join(root, name);
+  return {
+    id: path.basename(root),
+    root,
+    events: at('events.jsonl'),
+    log: at('ansible.log'),
+    artifacts: at('artifacts.json'),
+    report: at('report.json'),
+    html: at('report.html'),
+  };
+}
+
+/** Makes the folder (0700) and points `runs/latest` to it. */
+export async function createRunFolder(home: ClusterHome, command: string, now = new Date()): Promise<RunFolder> {
+  await mkdir(home.runs, { recursive: true, mode: 0o700 });
+  // 20261124T051500Z-deploy: sorts by time, and is a file name everywhere.
+  const stamp = now
+    .toISOString()
+    .replace(/\.\d+Z$/, 'Z')
+    .replaceAll(/[-:]/g, '');
+  for (let number = 1; ; number += 1) {
+    const id = `${stamp}-${command}${number > 1 ? `-${number}` : ''}`;
+    try {
+      await mkdir(path.join(home.runs, id), { mode: 0o700 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue;
+      throw error;
+    }
+    await pointLatest(home.runs, id);
+    return runFolderAt(path.join(home.runs, id));
+  }
+}
+
+async function pointLatest(runs: string, id: string): Promise<void> {
+  const draft = path.join(runs, `.latest-${process.pid}`);
+  await rm(draft, { force: true });
+  await symlink(id, draft);
+  await rename(draft, path.join(runs, 'latest'));
+}
