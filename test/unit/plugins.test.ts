@@ -16,6 +16,7 @@ const PYTHON_TESTS = [
   'test_host_store',
   'test_manifests',
   'test_preflight',
+  'test_unit_converger',
   'test_unit_state',
 ];
 
@@ -134,6 +135,8 @@ describe('real runs', () => {
       `files[0] (${at('never')}): mode must be a quoted octal string such as '0644', got 644`,
     );
     expect(one(first, 'Refuse to replace a directory').msg).toContain(`${base} is a directory, not a file`);
+    expect(one(first, 'Refuse a unit that is there twice').msg).toBe('app.service is in the list twice');
+    expect(one(first, 'Refuse a unit with an unknown key').msg).toContain('restart_files');
 
     const before = await stat(at('conf', 'app.conf'));
     const again = await run({ diff: true });

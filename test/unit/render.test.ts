@@ -11,6 +11,7 @@ import { parseSpec } from '../../ts/spec/load.js';
 import { resolveCluster } from '../../ts/spec/resolve.js';
 import type { Cluster } from '../../ts/types/cluster.js';
 import { clusterHome } from '../../ts/types/home.js';
+import { testAnsible } from './ansible.js';
 
 const fixtures = path.join(import.meta.dirname, '../fixtures');
 
@@ -68,6 +69,39 @@ describe('renderCluster', () => {
     expect(Object.keys(nodes.hosts)).toEqual(['k8snode01', 'k8snode02']);
     expect(Object.keys(etcd.hosts)).toEqual(['k8smaster01', 'k8smaster02', 'k8smaster03']);
   });
+});
+
+describe('the inventory', () => {
+  it.each(['guide', 'full', 'minimal'])(
+    'of %s is accepted by ansible-inventory',
+    { timeout: 300_000 },
+    async (name) => {
+      const spec = cluster(name);
+      const home = clusterHome(path.join(folder, name));
+      await writeRendered(home, renderCluster(spec));
+      const ansible = await testAnsible();
+      const { stdout, stderr } = await execa(
+        path.join(path.dirname(ansible.playbook), 'ansible-inventory'),
+        ['-i', home.inventory, '--list'],
+        { env: { ANSIBLE_CONFIG: ansible.config, ANSIBLE_COLLECTIONS_PATH: ansible.collections, LC_ALL: 'C.UTF-8' } },
+      );
+      expect(stderr).toBe('');
+      const list = JSON.parse(stdout) as Record<string, { hosts?: string[]; children?: string[] }> & {
+        _meta: { hostvars: Record<string, Record<string, unknown>> };
+      };
+      const names = (role: string): string[] =>
+        spec.hosts.filter((host) => host.roles.some((own) => own === role)).map((host) => host.name);
+      expect(list.masters?.hosts).toEqual(names('masters'));
+      expect(list.k8s?.children?.slice().sort()).toEqual(['etcd', 'masters', 'nodes']);
+      for (const host of spec.hosts) {
+        expect(list._meta.hostvars[host.name]).toMatchObject({
+          ansible_host: host.address,
+          k8s_cluster_name: spec.name,
+          k8s_version: spec.kubernetes.version,
+        });
+      }
+    },
+  );
 });
 
 describe('ansibleYaml', () => {

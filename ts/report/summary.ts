@@ -10,7 +10,7 @@ const JOURNAL_LINES = 10;
 /** Counts by host, what failed and why. */
 export function formatSummary(report: RunReport, color: boolean): string {
   const colors = pc.createColors(color);
-  const parts = [hostTable(report, color), ...report.failures.map((failure) => formatReportFailure(failure, colors))];
+  const parts = [hostTable(report, color), ...groups(report.failures).map((same) => formatFailures(same, colors))];
   return parts.filter((part) => part !== '').join('\n\n');
 }
 
@@ -49,9 +49,22 @@ function hostTable(report: RunReport, color: boolean): string {
   return table.toString();
 }
 
-function formatReportFailure(failure: ReportFailure, colors: ReturnType<typeof pc.createColors>): string {
+/** Failures of one task with one cause, as they are when all hosts fail alike. */
+function groups(failures: ReadonlyArray<ReportFailure>): ReportFailure[][] {
+  const found = new Map<string, ReportFailure[]>();
+  for (const failure of failures) {
+    const key = JSON.stringify([failure.status, failure.phase, failure.task, failure.cause]);
+    found.set(key, [...(found.get(key) ?? []), failure]);
+  }
+  return [...found.values()];
+}
+
+/** One of them stands for all: the report has each. */
+function formatFailures(same: ReportFailure[], colors: ReturnType<typeof pc.createColors>): string {
+  const failure = same[0] as ReportFailure;
+  const hosts = same.map(({ host }) => host).join(', ');
   const lines = [
-    `${colors.red(colors.bold(`${failure.status}: ${failure.host}`))}  ${failure.phase}: ${failure.task}`,
+    `${colors.red(colors.bold(`${failure.status}: ${hosts}`))}  ${failure.phase}: ${failure.task}`,
     ...indent(failure.cause),
     ...(failure.stderr ? indent(failure.stderr) : []),
     ...(failure.journal.length > 0 ? [`  ${colors.dim(`last lines of ${failure.unit ?? 'the unit'}:`)}`] : []),

@@ -22,7 +22,9 @@ try:
 except ImportError:  # ansible-core 2.17, 2.18
     trust_as_template = None
 
-ARGUMENTS = frozenset(('files', 'defaults'))
+# Those that the module takes as they are; it checks them before it changes anything.
+UNIT_ARGUMENTS = ('units', 'timeout', 'max_restarts', 'pending_files')
+ARGUMENTS = frozenset(('files', 'defaults') + UNIT_ARGUMENTS)
 
 
 class ActionModule(ActionBase):
@@ -38,7 +40,9 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         unknown = sorted(set(self._task.args) - ARGUMENTS)
         if unknown:
-            raise AnsibleActionFail('k8s_ans.cluster.files has no argument %s; it takes files and defaults' % unknown[0])
+            raise AnsibleActionFail(
+                'k8s_ans.cluster.files has no argument %s; it takes %s' % (unknown[0], ', '.join(sorted(ARGUMENTS)))
+            )
         raw_files = self._task.args.get('files')
         if raw_files is None or isinstance(raw_files, (str, bytes, dict)):
             raise AnsibleActionFail('files must be a list of dictionaries, each with dest')
@@ -62,8 +66,10 @@ class ActionModule(ActionBase):
             entries.append(entry)
         # One opaque argument that the module marks no_log: no content in the host's log or in the result.
         payload = base64.b64encode(zlib.compress(json.dumps(entries).encode('utf-8'), 1)).decode('ascii')
+        arguments = {key: self._task.args[key] for key in UNIT_ARGUMENTS if self._task.args.get(key) is not None}
+        arguments['payload'] = payload
         result = self._execute_module(
-            module_name='k8s_ans.cluster.files', module_args={'payload': payload}, task_vars=task_vars
+            module_name='k8s_ans.cluster.files', module_args=arguments, task_vars=task_vars
         )
         result.pop('invocation', None)
         return result

@@ -85,6 +85,11 @@ def clean_data(value, depth=0):
     return clean_text(value)
 
 
+def phase_of(play):
+    """Return the phase that a play belongs to: its name in lower case. Several plays may share one."""
+    return clean_text(play.get_name(), 200).lower()
+
+
 def is_rescued(task):
     """Tell whether the task stands in the `block:` part of a block that has a `rescue:`."""
     node, parent = task, getattr(task, "_parent", None)
@@ -156,7 +161,7 @@ class CallbackModule(CallbackBase):
     # Run and plays
 
     def v2_playbook_on_start(self, playbook):
-        plays = [{"phase": clean_text(play.get_name(), 200)} for play in playbook.get_plays()]
+        plays = [{"phase": phase_of(play)} for play in playbook.get_plays()]
         self._emit(
             "run_start",
             version=SCHEMA_VERSION,
@@ -173,7 +178,7 @@ class CallbackModule(CallbackBase):
         except Exception:  # not public: without it the hosts are known by their results
             pass
         self._play = play._uuid
-        self._emit("play_start", play=play._uuid, phase=clean_text(play.get_name(), 200), hosts=hosts)
+        self._emit("play_start", play=play._uuid, phase=phase_of(play), hosts=hosts)
 
     def v2_playbook_on_no_hosts_matched(self):
         self._emit("no_hosts", play=self._play)

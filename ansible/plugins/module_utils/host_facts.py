@@ -70,6 +70,12 @@ def os_release(root='/'):
     }
 
 
+def nameservers(root='/'):
+    """Return the name servers of /etc/resolv.conf, in order (resolv.conf(5))."""
+    lines = read(os.path.join(root, 'etc/resolv.conf')).splitlines()
+    return [words[1] for words in (line.split() for line in lines) if len(words) > 1 and words[0] == 'nameserver']
+
+
 def memory_mib(root='/'):
     """Return MemTotal in MiB, 0 if unknown."""
     found = re.search(r'^MemTotal:\s+(\d+) kB', read(os.path.join(root, 'proc/meminfo')), re.MULTILINE)

@@ -47,6 +47,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ansible_facts:
+  description: Of setup's facts those that the roles of this collection use.
+  returned: always
+  type: dict
+  contains:
+    architecture: {description: The machine's own word for its architecture., type: str}
+    os_family: {description: Debian or RedHat., type: str}
+    hostname: {description: The host's name., type: str}
+    dns: {description: 'C(nameservers) of C(/etc/resolv.conf).', type: dict}
 host_checks:
   description: What was found.
   returned: always
@@ -87,6 +96,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_ans.cluster.plugins.module_utils import host_facts, unit_state
+
+# The families' names as setup has them.
+OS_FAMILIES = {'debian': 'Debian', 'redhat': 'RedHat'}
 
 UNITS = [
     'etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kube-csr-approver', 'kube-nginx',
@@ -237,11 +249,19 @@ def main():
     processes = host_facts.processes()
     kernel = host_facts.KernelModules(release)
     systemd = systemd_version(module)
+    release_names = host_facts.os_release()
     module.exit_json(
         changed=False,
+        # Under setup's names: what our roles use, without setup's second and a half.
+        ansible_facts={
+            'architecture': machine,
+            'os_family': OS_FAMILIES.get(release_names['family'], release_names['id'].capitalize()),
+            'hostname': socket.gethostname(),
+            'dns': {'nameservers': host_facts.nameservers()},
+        },
         host_checks={
             'architecture': host_facts.ARCHITECTURES.get(machine, machine),
-            'os': host_facts.os_release(),
+            'os': release_names,
             'kernel': release,
             'cgroup_version': host_facts.cgroup_version(),
             'cpus': os.cpu_count() or 0,

@@ -131,8 +131,35 @@ class Verdict(unittest.TestCase):
             ('failed', 'crashes again and again (3 automatic restarts since it was started): '
                        'Result=exit-code ExecMainStatus=2'),
         )
+        # Met while it runs again: the crash that was seen before tells more.
+        self.assertIn('Result=oom-kill', units.verdict({'NRestarts': '3'}, None, 0, 3, 'Result=oom-kill')[1])
         # Restarts of long ago do not count.
         self.assertEqual(self.judge(NRestarts='9', restarts=9), ('ready', ''))
+
+
+class TellingLines(unittest.TestCase):
+    def test_crash_loop(self):
+        head = '2026-11-24T06:00:0%d+0000 host '
+        lines = []
+        for turn in (1, 2):
+            texts = [
+                'systemd[1]: Started app.service - App.',
+                'app[1%d]: I1124 06:00:0%d.123456   1%d server.go:1] starting' % (turn, turn, turn),
+                'app[1%d]: {"ts":"2026-11-24T06:00:0%d.5Z","msg":"no disk"}' % (turn, turn),
+                'app[1%d]: panic: boom' % turn,
+                'app[1%d]: ' % turn,
+                'app[1%d]: goroutine 1 [running]:' % turn,
+                'app[1%d]: main.main()' % turn,
+                'systemd[1]: app.service: Main process exited, code=exited, status=2/INVALIDARGUMENT',
+                "systemd[1]: app.service: Failed with result 'exit-code'.",
+                'systemd[1]: app.service: Scheduled restart job, restart counter is at %d.' % turn,
+            ]
+            lines += [head % turn + text for text in texts]
+        self.assertEqual(units.telling_lines(lines), [lines[11], lines[12], lines[13], lines[17]])
+
+    def test_what_the_child_says_before_exec(self):
+        line = '2026-11-24T06:00:00+0000 host systemd[77]: app.service: Failed at step EXEC spawning /x: No such file'
+        self.assertEqual(units.telling_lines([line]), [line])
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
-/** The deploy run: inventory, PKI, preflight and artifacts first, side by side; then the playbook. */
+/** The deploy run: inventory, then PKI and artifacts side by side, then the playbook, which begins with preflight. */
 import { ensurePki } from '../../pki/ensure.js';
+import type { RunResult } from '../../playbook/run.js';
 import { renderCluster } from '../../render/render.js';
 import { writeRendered } from '../../render/write.js';
 import type { Architecture, Cluster } from '../../types/cluster.js';
@@ -8,7 +9,7 @@ import { runError } from '../../types/errors.js';
 import type { ClusterHome } from '../../types/home.js';
 import { lockedArchitectures, runArtifacts } from './artifacts.js';
 import { playbookError } from './finish.js';
-import { architecturesOf, type HostVerdict, runPreflight } from './preflight.js';
+import { architecturesOf, judgePreflight, preflightEvents, readVerdicts, runPreflight } from './preflight.js';
 import { type FinishedRun, type PlaybookOptions, type RunSession, runSession } from './session.js';
 
 export interface DeployOptions extends PlaybookOptions {
@@ -23,18 +24,44 @@ export function deployCluster(context: CommandContext, options: DeployOptions): 
   const { cluster, home, check = false } = options;
   return runSession(context, { command: 'deploy', cluster, home, lock: true, check }, async (session) => {
     await writeInventory(session);
-    await prepare(session, options);
-    const result = await session.playbook('deploy', {
-      limit: options.limit,
-      tags: options.tags,
-      check,
-      diff: options.diff ?? false,
-      extraVars: [session.folder.artifacts],
-      // Preflight is the deploy playbook's first play for those who run it by hand; here it is done.
-      passThrough: ['--skip-tags', 'preflight', ...(context.passThrough ?? [])],
-    });
+    const known = await lockedArchitectures(home);
+    // Where the hosts' architectures are known, preflight is the first play of the one run; else it has to tell them.
+    const judged = known.length === 0;
+    await prepare(session, options, known);
+    let result = await deployPlaybook(session, options, judged);
+    if (!judged && addedArchitectures(session, known).length > 0) {
+      await runArtifacts(session, [...known, ...addedArchitectures(session, known)], context.signal);
+      result = await deployPlaybook(session, options, judged);
+    }
     if (result.outcome !== 'done') throw playbookError(session, options.again);
   });
+}
+
+/** @throws {PreflightError} when its preflight play refused the hosts */
+async function deployPlaybook(session: RunSession, options: DeployOptions, judged: boolean): Promise<RunResult> {
+  const from = session.events.length;
+  const result = await session.playbook('deploy', {
+    limit: options.limit,
+    tags: options.tags,
+    check: options.check ?? false,
+    diff: options.diff ?? false,
+    extraVars: [session.folder.artifacts],
+    passThrough: [...(judged ? ['--skip-tags', 'preflight'] : []), ...(session.context.passThrough ?? [])],
+  });
+  if (!judged) {
+    const events = session.events.slice(from);
+    const preflight = preflightEvents(events);
+    // What fails in a later play is no fault of preflight's.
+    const outcome = preflight.length === events.length ? result.outcome : 'done';
+    judgePreflight(session, preflight, { stats: result.stats, outcome });
+  }
+  return result;
+}
+
+/** Architectures that preflight saw and that the artifacts were not prepared for, as after a new kind of host. */
+function addedArchitectures(session: RunSession, known: ReadonlyArray<Architecture>): Architecture[] {
+  const found = architecturesOf(readVerdicts(preflightEvents(session.events), { stats: undefined }));
+  return found.filter((name) => !known.includes(name));
 }
 
 /** Writes hosts.yml, group_vars and environment.sh. */
@@ -47,15 +74,15 @@ export async function writeInventory(session: RunSession): Promise<void> {
 }
 
 /**
- * Preflight, certificates and artifacts at the same time; the artifacts wait for preflight while no lock tells the
- * hosts' architectures.
+ * Certificates and artifacts at the same time; while no lock tells the hosts' architectures, the artifacts wait for a
+ * preflight of its own.
  */
-async function prepare(session: RunSession, options: DeployOptions): Promise<void> {
+async function prepare(session: RunSession, options: DeployOptions, known: ReadonlyArray<Architecture>): Promise<void> {
   const stop = new AbortController();
   const signal = AbortSignal.any([session.context.signal, stop.signal]);
-  const known = await lockedArchitectures(session.home);
-  const preflight = runPreflight(session, options);
-  const work = [preflight, ensureCertificates(session, signal), prepareFor(session, known, preflight, signal)];
+  const artifacts = async (): Promise<void> =>
+    runArtifacts(session, known.length > 0 ? known : architecturesOf(await runPreflight(session, options)), signal);
+  const work = [ensureCertificates(session, signal), artifacts()];
   try {
     await Promise.all(work);
   } catch (error) {
@@ -73,15 +100,4 @@ async function ensureCertificates(session: RunSession, signal: AbortSignal): Pro
     ({ created, replaced }) =>
       created.length + replaced.length > 0 ? `${created.length} files made, ${replaced.length} renewed` : 'unchanged',
   );
-}
-
-async function prepareFor(
-  session: RunSession,
-  known: ReadonlyArray<Architecture>,
-  preflight: Promise<HostVerdict[]>,
-  signal: AbortSignal,
-): Promise<void> {
-  if (known.length > 0) await runArtifacts(session, known, signal);
-  const found = architecturesOf(await preflight);
-  if (known.length === 0 || found.some((name) => !known.includes(name))) await runArtifacts(session, found, signal);
 }

@@ -61,13 +61,32 @@ export async function runPreflight(session: RunSession, options: PlaybookOptions
     limit: options.limit,
     passThrough: session.context.passThrough ?? [],
   });
-  const verdicts = readVerdicts(session.events.slice(from), result);
+  return judgePreflight(session, session.events.slice(from), result);
+}
+
+/** The events of a playbook that begins with preflight, up to its next play. */
+export function preflightEvents(events: ReadonlyArray<RunEvent>): RunEvent[] {
+  const next = events.findIndex((event) => event.event === 'play_start' && event.phase !== 'preflight');
+  return events.slice(0, next === -1 ? undefined : next);
+}
+
+/**
+ * Shows what preflight's events warn of.
+ *
+ * @throws {PreflightError} when any host has a problem or cannot be reached
+ */
+export function judgePreflight(
+  session: RunSession,
+  events: ReadonlyArray<RunEvent>,
+  result: Pick<RunResult, 'stats' | 'outcome'>,
+): HostVerdict[] {
+  const verdicts = readVerdicts(events, result);
   for (const { host, warnings } of verdicts) {
     for (const warning of warnings) session.context.console.warn(`${host}: ${warning}`);
   }
   if (verdicts.some((verdict) => verdict.problems.length > 0)) throw new PreflightError(verdicts, session.folder.log);
-  if (result.outcome !== 'done') {
-    const broken = session.events.find((event) => event.event === 'result' && event.status === 'failed');
+  const broken = events.find((event) => event.event === 'result' && event.status === 'failed');
+  if (broken || (result.outcome !== 'done' && !events.some(isJudgement))) {
     const why = broken?.event === 'result' ? `: ${broken.msg}` : '';
     throw new K8sAnsError(`preflight could not judge the hosts${why}`, {
       code: 'preflight-incomplete',
@@ -77,6 +96,10 @@ export async function runPreflight(session: RunSession, options: PlaybookOptions
     });
   }
   return verdicts;
+}
+
+function isJudgement(event: RunEvent): boolean {
+  return event.event === 'result' && event.preflight !== undefined;
 }
 
 /** What the events of a preflight run say about each host. */
