@@ -75,10 +75,13 @@ if (!tool) {
   process.exit(2);
 }
 const bin = ensureEnvironment();
+// Ansible refuses any other encoding than UTF-8.
+const locale = process.env.LC_ALL || process.env.LC_CTYPE || process.env.LANG || '';
 const { status, signal, error } = spawnSync(path.join(bin, tool), args, {
   stdio: 'inherit',
   env: {
     ...process.env,
+    ...(/utf-?8/i.test(locale) ? {} : { LC_ALL: process.platform === 'darwin' ? 'en_US.UTF-8' : 'C.UTF-8' }),
     PATH: `${bin}${path.delimiter}${process.env.PATH ?? ''}`,
     ANSIBLE_COLLECTIONS_PATH: ensureCollections(),
   },
