@@ -26,6 +26,7 @@ export function figuresOf({ machine, runs, plain, masters }) {
     })),
     bytesSent: report.totals.bytesSent,
     restarted: report.totals.restarted,
+    changedTasks: [...new Set(report.changes.map(({ phase, task }) => `${phase}: ${task}`))],
     slowestTasks: report.slowestTasks.map(({ phase, name, duration: took }) => ({ phase, name, duration: took })),
   });
   const first = run(runs.first);
@@ -84,6 +85,8 @@ export function formatFigures(figures) {
       ],
     ),
     table(['Figure', 'measured', 'aim', ''], aimRows(figures)),
+    // A second deploy changes nothing: what did is a fault, here or of other labs on the machine's kernel.
+    ...second.changedTasks.map((task) => `Changed again by the second deploy: ${task}\n`),
     machine.load[0] > machine.cores / 2
       ? 'The machine was busy with other work: take the times as upper bounds.\n'
       : '',

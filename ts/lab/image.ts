@@ -39,8 +39,6 @@ const packages = [
   ...['conntrack', 'ethtool', 'ipset', 'ipvsadm', 'iptables', 'nftables', 'socat', 'libseccomp2'],
   // What the guide asks for on every host, and kube-nginx's nginx.
   ...['chrony', 'jq', 'sysstat', 'nginx', 'libnginx-mod-stream'],
-  // A shell and an HTTP server for images that are made by hand, as those of the end-to-end tests.
-  'busybox-static',
 ];
 
 /** The recipe of the base image. */

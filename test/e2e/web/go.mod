@@ -1,0 +1,3 @@
+module k8s-ans/test/web
+
+go 1.24

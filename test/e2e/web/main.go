@@ -1,0 +1,41 @@
+// The workload of the end-to-end tests: without arguments it serves its host name on port 8080 and logs each request;
+// "web get URL" prints what URL answers, and "web hostname" its own name.
+package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"time"
+)
+
+func main() {
+	name, err := os.Hostname()
+	if err != nil {
+		log.Fatal(err)
+	}
+	switch {
+	case len(os.Args) == 1:
+		http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+			log.Printf("url:%s from %s", r.URL, r.RemoteAddr)
+			fmt.Fprint(w, name)
+		})
+		log.Fatal(http.ListenAndServe(":8080", nil))
+	case len(os.Args) == 3 && os.Args[1] == "get":
+		client := http.Client{Timeout: 5 * time.Second}
+		response, err := client.Get(os.Args[2])
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer response.Body.Close()
+		if _, err := io.Copy(os.Stdout, response.Body); err != nil {
+			log.Fatal(err)
+		}
+	case len(os.Args) == 2 && os.Args[1] == "hostname":
+		fmt.Print(name)
+	default:
+		log.Fatalf("usage: web [get URL | hostname]")
+	}
+}
