@@ -125,7 +125,16 @@ REMOTE
 check() {
   on "$1" 90 <<REMOTE
 until curl -fsS -m 3 -o /dev/null --cacert /etc/kubernetes/cert/ca.crt "$API_ENDPOINT/readyz" &&
-  timeout 3 busybox nslookup "kubernetes.default.svc.$DNS_DOMAIN" "$DNS_ADDRESS" | grep -qwF "$API_ADDRESS"; do
+  timeout 3 python3 -c '
+import socket, sys
+server, name, address = sys.argv[1:]
+labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+query = bytes([7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]) + labels + bytes([0, 0, 1, 0, 1])
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.connect((server, 53))
+client.send(query)
+sys.exit(socket.inet_aton(address) not in client.recv(4096))
+' "$DNS_ADDRESS" "kubernetes.default.svc.$DNS_DOMAIN" "$API_ADDRESS"; do
   [ "\$SECONDS" -lt 60 ] || exit 1
   sleep 0.3
 done

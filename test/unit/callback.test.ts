@@ -80,13 +80,17 @@ test('an unreachable host alone', { timeout: 120_000 }, async () => {
   expect(result).toMatchObject({ outcome: 'unreachable', exitCode: 4 });
 });
 
-test('a playbook that does not parse is an environment error with what Ansible said', {
-  timeout: 120_000,
-}, async () => {
-  const run = record('broken.yml');
-  await expect(run).rejects.toMatchObject({ code: 'ansible-refused', exitCode: 4 });
-  await expect(run).rejects.toThrow(/nonsense/);
-});
+test(
+  'a playbook that does not parse is an environment error with what Ansible said',
+  {
+    timeout: 120_000,
+  },
+  async () => {
+    const run = record('broken.yml');
+    await expect(run).rejects.toMatchObject({ code: 'ansible-refused', exitCode: 4 });
+    await expect(run).rejects.toThrow(/nonsense/);
+  },
+);
 
 test('arguments that ansible-playbook does not take are a usage error', { timeout: 120_000 }, async () => {
   await expect(record('slow.yml', { passThrough: ['--no-such-option'] })).rejects.toMatchObject({

@@ -148,42 +148,46 @@ artifacts: { source: build }
     throw new Error(`not in a minute: ${what}`);
   }
 
-  test('hosts that cannot be reached are refused: exit code 3, a reason each, nothing changed', {
-    timeout: 180_000,
-  }, async () => {
-    const { root } = await cluster('gone');
-    const nowhere = ['-e', 'ansible_host=127.0.0.1', '-e', 'ansible_port=1'];
-    const { exitCode, stdout, stderr } = await inFolder(['deploy', '--cluster', 'gone', '--json', '--', ...nowhere]);
-    expect(stderr).toContain('preflight refused 2 of 2 hosts; nothing was changed');
-    expect(exitCode).toBe(3);
-    expect(JSON.parse(stdout)).toMatchObject({
-      kind: 'error',
-      error: {
-        code: 'preflight-refused',
-        hosts: [
-          { host: 'm1', problems: [expect.stringContaining('Connection refused')] },
-          { host: 'w1', problems: [expect.stringContaining('See that the host runs')] },
-        ],
-        run: { version: 1, outcome: 'refused', cluster: 'gone' },
-      },
-    });
-    const latest = path.join(root, 'runs', 'latest');
-    expect((await lstat(latest)).isSymbolicLink()).toBe(true);
-    expect(await readlink(latest)).toMatch(/^\d{8}T\d{6}Z-deploy$/);
-    expect((await readdir(latest)).sort()).toEqual(['ansible.log', 'events.jsonl', 'report.html', 'report.json']);
-    for (const name of await readdir(latest)) expect((await stat(path.join(latest, name))).mode & 0o777).toBe(0o600);
-    expect((await stat(path.join(root, 'runs'))).mode & 0o777).toBe(0o700);
-    expect(await readdir(root)).not.toContain('.lock');
-    expect(readFileSync(path.join(latest, 'report.html'), 'utf8')).toContain('refused');
+  test(
+    'hosts that cannot be reached are refused: exit code 3, a reason each, nothing changed',
+    {
+      timeout: 180_000,
+    },
+    async () => {
+      const { root } = await cluster('gone');
+      const nowhere = ['-e', 'ansible_host=127.0.0.1', '-e', 'ansible_port=1'];
+      const { exitCode, stdout, stderr } = await inFolder(['deploy', '--cluster', 'gone', '--json', '--', ...nowhere]);
+      expect(stderr).toContain('preflight refused 2 of 2 hosts; nothing was changed');
+      expect(exitCode).toBe(3);
+      expect(JSON.parse(stdout)).toMatchObject({
+        kind: 'error',
+        error: {
+          code: 'preflight-refused',
+          hosts: [
+            { host: 'm1', problems: [expect.stringContaining('Connection refused')] },
+            { host: 'w1', problems: [expect.stringContaining('See that the host runs')] },
+          ],
+          run: { version: 1, outcome: 'refused', cluster: 'gone' },
+        },
+      });
+      const latest = path.join(root, 'runs', 'latest');
+      expect((await lstat(latest)).isSymbolicLink()).toBe(true);
+      expect(await readlink(latest)).toMatch(/^\d{8}T\d{6}Z-deploy$/);
+      expect((await readdir(latest)).sort()).toEqual(['ansible.log', 'events.jsonl', 'report.html', 'report.json']);
+      for (const name of await readdir(latest)) expect((await stat(path.join(latest, name))).mode & 0o777).toBe(0o600);
+      expect((await stat(path.join(root, 'runs'))).mode & 0o777).toBe(0o700);
+      expect(await readdir(root)).not.toContain('.lock');
+      expect(readFileSync(path.join(latest, 'report.html'), 'utf8')).toContain('refused');
 
-    const report = await inFolder(['report', '--cluster', 'gone', '--json']);
-    expect(JSON.parse(report.stdout)).toMatchObject({
-      kind: 'report',
-      result: { outcome: 'refused', hosts: [{}, {}] },
-    });
-    const list = await inFolder(['report', '--cluster', 'gone', '--list']);
-    expect(list.stdout).toMatch(/-deploy {2}refused/);
-  });
+      const report = await inFolder(['report', '--cluster', 'gone', '--json']);
+      expect(JSON.parse(report.stdout)).toMatchObject({
+        kind: 'report',
+        result: { outcome: 'refused', hosts: [{}, {}] },
+      });
+      const list = await inFolder(['report', '--cluster', 'gone', '--list']);
+      expect(list.stdout).toMatch(/-deploy {2}refused/);
+    },
+  );
 
   test('Ctrl-C ends all processes, exits with 130 and says how to go on', { timeout: 180_000 }, async () => {
     const { root, local, marker } = await cluster('stopped');

@@ -558,20 +558,23 @@ function everything(error: unknown): string {
 }
 
 describe('a canary in every secret file', () => {
-  test.each(['ca.key', 'sa.key', 'admin.key', 'encryption-config.yaml', 'hosts/m1/etcd-server.key'])(
-    '%s broken: nothing of it in the error or the result',
-    async (name) => {
-      const target = await copyOfSmall();
-      const file = path.join(target.pki, name);
-      const lines = (await readFile(file, 'utf8')).split('\n');
-      // Broken in the middle, with the rest as it was.
-      lines.splice(Math.floor(lines.length / 2), 1, 'CANARY: [ "0123456789abcdef');
-      await writeFile(file, lines.join('\n'));
-      await utimes(file, new Date(), new Date());
-      const outcome = await ensurePki(small, target).catch((error: unknown) => error);
-      const said = outcome instanceof Error ? everything(outcome) : JSON.stringify(outcome);
-      expect(said).not.toContain('CANARY');
-      for (const line of lines.filter((entry) => entry.length > 40)) expect(said).not.toContain(line.trim());
-    },
-  );
+  test.each([
+    'ca.key',
+    'sa.key',
+    'admin.key',
+    'encryption-config.yaml',
+    'hosts/m1/etcd-server.key',
+  ])('%s broken: nothing of it in the error or the result', async (name) => {
+    const target = await copyOfSmall();
+    const file = path.join(target.pki, name);
+    const lines = (await readFile(file, 'utf8')).split('\n');
+    // Broken in the middle, with the rest as it was.
+    lines.splice(Math.floor(lines.length / 2), 1, 'CANARY: [ "0123456789abcdef');
+    await writeFile(file, lines.join('\n'));
+    await utimes(file, new Date(), new Date());
+    const outcome = await ensurePki(small, target).catch((error: unknown) => error);
+    const said = outcome instanceof Error ? everything(outcome) : JSON.stringify(outcome);
+    expect(said).not.toContain('CANARY');
+    for (const line of lines.filter((entry) => entry.length > 40)) expect(said).not.toContain(line.trim());
+  });
 });
