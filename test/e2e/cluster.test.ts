@@ -248,20 +248,28 @@ describe('a cluster', () => {
   });
 
   test('keeps its secrets to itself', async () => {
-    const loose =
-      'find /etc/kube* /etc/etc[d] /opt/k8s -type f \\( -name "*.key" -o -name "*.kubeconfig" -o -name "encryption*" -o -name environment.sh \\) ! -perm 600';
-    for (const host of hosts) expect(await on(host, loose), host).toBe('');
-    for (const host of nodes)
-      expect((await tryOn(host, 'ls /etc/kubernetes/cert/ca.key /etc/etcd')).exitCode).not.toBe(0);
+    const secret = '-name "*.key" -o -name "*.kubeconfig" -o -name "encryption*" -o -name environment.sh';
+    for (const host of hosts) {
+      const folders = masters.includes(host) ? '/etc/kube* /etc/etcd /opt/k8s' : '/etc/kube* /opt/k8s';
+      const files = (await on(host, `find ${folders} -type f \\( ${secret} \\) -printf '%m %p\\n'`)).split('\n');
+      expect(files.length, host).toBeGreaterThan(1);
+      expect(
+        files.filter((line) => !line.startsWith('600 ')),
+        host,
+      ).toEqual([]);
+    }
+    // A worker holds neither the CA's key nor anything of etcd.
+    for (const host of nodes) {
+      for (const file of ['/etc/kubernetes/cert/ca.key', '/etc/etcd']) {
+        expect((await tryOn(host, `test -e ${file}`)).exitCode, `${host} ${file}`).toBe(1);
+      }
+    }
     const key = await readFile(path.join(home.pki, 'sa.key'), 'utf8');
-    const secret = key.split('\n')[1] as string;
-    const found = await execa('grep', ['-rlF', secret, home.runs], { reject: false });
+    const line = key.split('\n')[1] as string;
+    const found = await execa('grep', ['-rlF', line, home.runs], { reject: false });
     expect(found.stdout).toBe('');
-    expect(
-      (await execa('find', [home.root, '-type', 'f', '-perm', '/077'])).stdout
-        .split('\n')
-        .filter((file) => !file.endsWith('.pub')),
-    ).toEqual(['']);
+    const open = (await execa('find', [home.root, '-type', 'f', '-perm', '/077', '!', '-name', '*.pub'])).stdout;
+    expect(open).toBe('');
   });
 });
 
