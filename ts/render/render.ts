@@ -125,7 +125,6 @@ function groupVariables(cluster: Cluster): object {
     network_etcd_prefix: network.flannel.etcdPrefix,
     network_vni: network.flannel.vni,
     network_port: network.flannel.port,
-    masters_encryption_provider: cluster.encryption.provider,
     masters_audit_enabled: audit.enabled,
     masters_audit_max_age: audit.maxAgeDays,
     masters_audit_max_backups: audit.maxBackups,
