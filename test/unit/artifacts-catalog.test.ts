@@ -59,12 +59,12 @@ describe('the catalog', () => {
   });
 
   it('refuses a minor without a lane', () => {
-    expect(() => componentsFor(catalog, '1.35.8')).toThrow(
+    expect(() => componentsFor(catalog, '1.34.8')).toThrow(
       expect.objectContaining({
-        message: 'the catalog has no artifacts for Kubernetes 1.35.8',
+        message: 'the catalog has no artifacts for Kubernetes 1.34.8',
         code: 'artifacts-no-lane',
         exitCode: 2,
-        next: `Use a version of 1.36; the catalog's default is 1.36.4.`,
+        next: `Use a version of 1.35, 1.36; the catalog's default is 1.36.4.`,
       }),
     );
     expect(() => componentsFor(catalog, 'latest')).toThrow('the catalog has no artifacts for Kubernetes latest');

@@ -9,7 +9,7 @@ import semver from 'semver';
 export const supportedMinors: readonly string[] = ['1.35', '1.36', '1.37'];
 
 /** The minors of those that this release has a catalog of artifacts for. */
-export const deployableMinors: readonly string[] = ['1.36'];
+export const deployableMinors: readonly string[] = ['1.35', '1.36'];
 
 /** What a spec gets that names no version. */
 export const defaultVersion = '1.36.4';
