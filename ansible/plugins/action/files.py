@@ -23,7 +23,7 @@ except ImportError:  # ansible-core 2.17, 2.18
     trust_as_template = None
 
 # Those that the module takes as they are; it checks them before it changes anything.
-UNIT_ARGUMENTS = ('units', 'timeout', 'max_restarts', 'pending_files')
+UNIT_ARGUMENTS = ('units', 'timeout', 'max_restarts', 'pending_files', 'hold', 'gate', 'gate_timeout')
 ARGUMENTS = frozenset(('files', 'defaults') + UNIT_ARGUMENTS)
 
 

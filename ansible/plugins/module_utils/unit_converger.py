@@ -51,6 +51,12 @@ ARGUMENTS = {
     'max_restarts': {'type': 'int', 'default': 3},
     'pending_files': {'type': 'list', 'elements': 'str', 'default': []},
 }
+# Of module files alone: what keeps hosts that depend on each other from being changed at once.
+GATE_ARGUMENTS = {
+    'hold': {'type': 'list', 'elements': 'str', 'default': []},
+    'gate': {'type': 'list', 'elements': 'dict', 'options': _WAIT_OPTIONS, 'default': []},
+    'gate_timeout': {'type': 'int', 'default': 60},
+}
 
 
 class Failed(Exception):
@@ -294,14 +300,14 @@ def checked(module):
     return wanted
 
 
-def stop(module, wanted, states, result):
+def stop(module, wanted, states, result, dry):
     """Stop and take away what shall not run."""
     unwanted = [unit for unit in wanted if unit['state'] != 'started']
     running = [
         unit['name'] for unit in unwanted if states[unit['name']].get('ActiveState') not in ('inactive', 'failed', None)
     ]
     result['stopped'] = running
-    if running and not module.check_mode:
+    if running and not dry:
         systemctl(module, ['stop'] + running, **result)
     for unit in unwanted:
         name = unit['name']
@@ -310,21 +316,21 @@ def stop(module, wanted, states, result):
         own = os.path.join(UNIT_FOLDER, name)
         if states[name].get('UnitFileState', '').startswith('enabled'):
             result['enabled'].append(name)
-            if not module.check_mode:
+            if not dry:
                 systemctl(module, ['disable', name], **result)
         if os.path.lexists(own) or os.path.isdir(own + '.d'):
             result['removed'].append(name)
-            if not module.check_mode:
+            if not dry:
                 shutil.rmtree(own + '.d', ignore_errors=True)
                 if os.path.lexists(own):
                     os.unlink(own)
-    if result['removed'] and not module.check_mode:
+    if result['removed'] and not dry:
         systemctl(module, ['daemon-reload'], **result)
         # Forget failures of units that are gone; not knowing them is no error.
         module.run_command(['systemctl', 'reset-failed'] + result['removed'])
 
 
-def enable(module, wanted, states, result):
+def enable(module, wanted, states, result, dry):
     """Switch the start at boot on or off; units without an [Install] section (static) are left."""
     on, off = [], []
     for unit in wanted:
@@ -336,12 +342,30 @@ def enable(module, wanted, states, result):
         elif not unit['enabled'] and current in ('enabled', 'enabled-runtime'):
             off.append(unit['name'])
     result['enabled'].extend(on + off)
-    if module.check_mode:
+    if dry:
         return
     if on:
         systemctl(module, ['enable'] + on, **result)
     if off:
         systemctl(module, ['disable'] + off, **result)
+
+
+def pass_gate(module):
+    """Wait until all probes of `gate` answer; Failed, naming those that do not. Nothing is changed before."""
+    pending = list(module.params['gate'])
+    deadline = time.monotonic() + module.params['gate_timeout']
+    while pending:
+        said = [(wait, probe(wait)) for wait in pending]
+        pending = [wait for wait, reason in said if reason]
+        if not pending:
+            return
+        if time.monotonic() > deadline:
+            reasons = '; '.join('%s: %s' % (describe(wait), reason) for wait, reason in said if reason)
+            raise Failed(
+                'nothing was changed on this host, since its peers must work while it is changed, and not all do: %s. '
+                'Mend them first' % reasons
+            )
+        time.sleep(POLL_SECONDS)
 
 
 class Converger:
@@ -356,25 +380,44 @@ class Converger:
         if self.wanted and not os.path.isdir('/run/systemd/system'):
             raise Failed('this host is not run by systemd (there is no /run/systemd/system)')
 
-    def converge(self, replaced=(), touched=()):
+    def held(self, files_changed, replaced, touched):
+        """Tell whether one of the units of `hold` works, and this task would change anything (not in check mode).
+
+        A unit that does not work has nothing to lose by being changed now.
+        """
+        names = [unit_state.full_name(name) for name in self.module.params['hold']]
+        if not names or self.module.check_mode:
+            return False
+        if not files_changed and not self.converge(replaced, touched, dry=True)['changed']:
+            return False
+        states = show(self.module, names)
+        waits = dict((unit['name'], unit['wait']) for unit in self.wanted)
+        return any(
+            states[name].get('ActiveState') == 'active' and (not waits.get(name) or not probe(waits[name]))
+            for name in names
+        )
+
+    def converge(self, replaced=(), touched=(), dry=None):
         """Return the task's result.
 
         replaced, touched: in check mode, files of this task whose contents or only attributes would change.
+        dry: foretell only, as in check mode.
         """
-        replaced = list(replaced) + self.module.params['pending_files'] if self.module.check_mode else []
-        touched = list(touched) if self.module.check_mode else []
+        dry = self.module.check_mode if dry is None else dry
+        replaced = list(replaced) + self.module.params['pending_files'] if dry else []
+        touched = list(touched) if dry else []
         result = {key: [] for key in ('started', 'restarted', 'reloaded', 'stopped', 'enabled', 'removed')}
         result['changed'] = False
         if not self.wanted:
             return dict(result, waited=0.0)
         try:
-            waited = self._converge(result, replaced, touched)
+            waited = self._converge(result, replaced, touched, dry)
         except OSError as error:
             reason = '%s: %s' % (error.filename or 'a unit of this task', error.strerror or error)
             raise Failed(reason, **result) from error
         return dict(result, waited=waited)
 
-    def _converge(self, result, replaced, touched):
+    def _converge(self, result, replaced, touched, dry):
         """Fill `result` and return the seconds waited."""
         wanted = self.wanted
         names = [unit['name'] for unit in wanted]
@@ -385,7 +428,7 @@ class Converger:
             if states[unit['name']].get('NeedDaemonReload') == 'yes'
             or (states[unit['name']].get('LoadState') == 'not-found' and unit['state'] == 'started')
         ]
-        if stale and not self.module.check_mode:
+        if stale and not dry:
             systemctl(self.module, ['daemon-reload'])
             states = show(self.module, names)
             lost = [
@@ -400,8 +443,8 @@ class Converger:
                     **result,
                 )
 
-        stop(self.module, wanted, states, result)
-        enable(self.module, wanted, states, result)
+        stop(self.module, wanted, states, result, dry)
+        enable(self.module, wanted, states, result, dry)
 
         wanted = [unit for unit in wanted if unit['state'] == 'started']
         marks = {}
@@ -421,7 +464,7 @@ class Converger:
                 reload_changed.append(name)
         result['reloaded'] = reload_changed
         result['changed'] = any(result.values())
-        if self.module.check_mode:
+        if dry:
             return 0.0
 
         befores = {name: states[name].get('InvocationID') or '' for name in result['restarted']}

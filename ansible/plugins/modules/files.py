@@ -103,6 +103,55 @@ options:
   units:
     description: The units to converge after the files are written, in the order in which they are started.
     required: false
+  hold:
+    description:
+      - Units of O(units) whose work must not be disturbed here and now. When one of them runs and answers its O(units[].wait)
+        and this task would change anything, nothing is changed and RV(held) is true. A second task with the same files
+        and units, O(gate) and C(throttle=1) then changes such hosts one after another.
+      - Ignored in check mode, which foretells the changes of both tasks in the first.
+    type: list
+    elements: str
+    default: []
+  gate:
+    description:
+      - What must answer before anything is changed, each as O(units[].wait). Where one does not in O(gate_timeout) seconds,
+        the task fails and the host stays as it is, so that a fault of the first host does not reach the others.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      url:
+        description: An address that must answer with O(gate[].status).
+        type: str
+      ca:
+        description: CA certificates on the host; without them the system's.
+        type: path
+      cert:
+        description: Client certificate on the host.
+        type: path
+      key:
+        description: Its key.
+        type: path
+      server_name:
+        description: The name to expect in the server's certificate; by default the URL's host.
+        type: str
+      status:
+        description: The expected status.
+        type: int
+        default: 200
+      tcp:
+        description: C(host:port) that must accept a connection.
+        type: str
+      unix:
+        description: A socket that must accept a connection.
+        type: path
+      timeout:
+        description: Not used here.
+        type: int
+  gate_timeout:
+    description: Seconds that all probes of O(gate) have together.
+    type: int
+    default: 60
   payload:
     description: Internal. What the action plugin hands to the module.
     type: str
@@ -148,6 +197,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+held:
+  description: Whether the host was left as it is because of O(hold).
+  returned: when it was
+  type: bool
 changed_files:
   description: Destinations that were (in check mode, would be) changed, in the order of the task.
   returned: always
@@ -214,7 +267,7 @@ from ansible_collections.k8s_ans.cluster.plugins.module_utils import file_writer
 def main():
     module = AnsibleModule(
         argument_spec=dict(
-            unit_converger.ARGUMENTS,
+            dict(unit_converger.ARGUMENTS, **unit_converger.GATE_ARGUMENTS),
             files={'type': 'list', 'elements': 'dict'},
             defaults={'type': 'dict', 'default': {}},
             payload={'type': 'str', 'no_log': True},
@@ -228,6 +281,10 @@ def main():
         # Both are checked before anything is changed.
         units = unit_converger.Converger(module) if module.params['units'] is not None else None
         writer = file_writer.Writer(module, module.params['payload'])
+        if units is not None and units.held(bool(writer.changed), writer.replaced, writer.touched):
+            module.exit_json(held=True, **result)
+        if units is not None and not module.check_mode:
+            unit_converger.pass_gate(module)
         result = writer.write()
         if units is not None:
             done = units.converge(writer.replaced, writer.touched)

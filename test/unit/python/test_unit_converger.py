@@ -1,6 +1,7 @@
 import base64
 import json
 import os
+import socket
 import tempfile
 import time
 import unittest
@@ -23,7 +24,7 @@ class Module:
     check_mode = False
 
     def __init__(self, units, states, after=None, journal=''):
-        self.params = {'units': units, 'timeout': 5, 'max_restarts': 3, 'pending_files': []}
+        self.params = {'units': units, 'timeout': 5, 'max_restarts': 3, 'pending_files': [], 'hold': [], 'gate': []}
         self.states, self.after, self.journal = states, after or {}, journal
         self.commands = []
 
@@ -91,6 +92,40 @@ class Converge(unittest.TestCase):
         done = converger.Converger(module).converge(writer.replaced, writer.touched)
         self.assertEqual(done['restarted'], ['content.service'])
         self.assertEqual([words[1] for words in module.commands], ['show', 'show'])
+
+    def test_a_unit_that_works_is_held_only_for_a_change(self):
+        path = os.path.join(self.base, 'file')
+        with open(path, 'w') as handle:
+            handle.write('old\n')
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            wait = {'tcp': '127.0.0.1:%d' % server.getsockname()[1]}
+            module = Module([unit('api', files=[path], wait=wait)], {'api.service': self.running()})
+            module.params['hold'] = ['api']
+            held = converger.Converger(module).held
+            self.assertTrue(held(True, [path], []))
+            # Nothing to do, neither for the files nor for the unit.
+            self.assertFalse(held(False, [], []))
+            # The file is right, but the unit would be switched on.
+            module.states['api.service'] = self.running(UnitFileState='disabled')
+            self.assertTrue(held(False, [], []))
+            # It does not run, or does not answer: nothing to protect.
+            module.states['api.service'] = self.running(ActiveState='failed')
+            self.assertFalse(held(True, [path], []))
+        module.states['api.service'] = self.running()
+        self.assertFalse(held(True, [path], []))
+        self.assertEqual({words[1] for words in module.commands}, {'show'})
+
+    def test_the_gate_names_the_peer_that_does_not_answer(self):
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            up = {'tcp': '127.0.0.1:%d' % server.getsockname()[1]}
+            module = Module([], {})
+            module.params.update(gate=[up], gate_timeout=0)
+            converger.pass_gate(module)
+        module.params['gate'] = [up, {'tcp': '127.0.0.1:1'}]
+        with self.assertRaises(converger.Failed) as caught:
+            converger.pass_gate(module)
+        self.assertIn('nothing was changed on this host', str(caught.exception))
+        self.assertIn('127.0.0.1:1: [Errno 111] Connection refused', str(caught.exception))
 
     def test_a_crash_loop_fails_with_one_journal(self):
         noise = '2026-01-02T03:04:05+0000 h systemd[1]: a.service: Scheduled restart job, restart counter is at %d.\n'
