@@ -16,6 +16,8 @@ export interface ClusterHome {
   readonly lock: string;
   readonly kubeconfig: string;
   readonly runs: string;
+  /** The operation that takes several steps and has not ended. */
+  readonly operation: string;
   /** Held while a command changes the cluster. */
   readonly runLock: string;
 }
@@ -33,6 +35,7 @@ export function clusterHome(root: string): ClusterHome {
     lock: at('artifacts.lock'),
     kubeconfig: at('kubeconfig'),
     runs: at('runs'),
+    operation: at('operation.json'),
     runLock: at('.lock'),
   };
 }

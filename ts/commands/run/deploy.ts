@@ -9,6 +9,7 @@ import { runError } from '../../types/errors.js';
 import type { ClusterHome } from '../../types/home.js';
 import { lockedArchitectures, runArtifacts } from './artifacts.js';
 import { playbookError } from './finish.js';
+import { refusePending } from './operation.js';
 import { architecturesOf, judgePreflight, preflightEvents, readVerdicts, runPreflight } from './preflight.js';
 import { type FinishedRun, type PlaybookOptions, type RunSession, runSession } from './session.js';
 
@@ -23,18 +24,29 @@ export interface DeployOptions extends PlaybookOptions {
 export function deployCluster(context: CommandContext, options: DeployOptions): Promise<FinishedRun> {
   const { cluster, home, check = false } = options;
   return runSession(context, { command: 'deploy', cluster, home, lock: true, check }, async (session) => {
-    await writeInventory(session);
-    const known = await lockedArchitectures(home);
-    // Where the hosts' architectures are known, preflight is the first play of the one run; else it has to tell them.
-    const judged = known.length === 0;
-    await prepare(session, options, known);
-    let result = await deployPlaybook(session, options, judged);
-    if (!judged && addedArchitectures(session, known).length > 0) {
-      await runArtifacts(session, [...known, ...addedArchitectures(session, known)], context.signal);
-      result = await deployPlaybook(session, options, judged);
-    }
-    if (result.outcome !== 'done') throw playbookError(session, options.again);
+    await refusePending(home);
+    await convergeCluster(session, options);
   });
+}
+
+/**
+ * What `deploy` does, within a session that is open already: other operations end with it.
+ *
+ * @throws K8sAnsError when the run did not end well
+ */
+export async function convergeCluster(session: RunSession, options: DeployOptions): Promise<void> {
+  const { home } = options;
+  await writeInventory(session);
+  const known = await lockedArchitectures(home);
+  // Where the hosts' architectures are known, preflight is the first play of the one run; else it has to tell them.
+  const judged = known.length === 0;
+  await prepare(session, options, known);
+  let result = await deployPlaybook(session, options, judged);
+  if (!judged && addedArchitectures(session, known).length > 0) {
+    await runArtifacts(session, [...known, ...addedArchitectures(session, known)], session.context.signal);
+    result = await deployPlaybook(session, options, judged);
+  }
+  if (result.outcome !== 'done') throw playbookError(session, options.again);
 }
 
 /** @throws {PreflightError} when its preflight play refused the hosts */
