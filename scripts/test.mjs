@@ -38,6 +38,7 @@ const stages = [
 
 const before = whatIsThere();
 const totals = { passed: 0, failed: 0 };
+const failures = [];
 const table = [];
 let child;
 let interrupted = false;
@@ -54,6 +55,7 @@ for (const stage of stages) {
   const counts = stage.count?.() ?? { passed: 0, failed: 0 };
   totals.passed += counts.passed;
   totals.failed += counts.failed;
+  failures.push(...(counts.names ?? []));
   if (ok) continue;
   // E.g. a suite whose set-up failed, which has no test that did.
   if (counts.failed === 0) totals.failed += 1;
@@ -75,6 +77,7 @@ for (const { name, ok, seconds } of table) {
   console.log(`${ok ? 'ok    ' : 'FAILED'} ${name.padEnd(18)} ${duration(seconds).padStart(9)}`);
 }
 console.log(`${' '.repeat(25)} ${duration(table.reduce((sum, { seconds }) => sum + seconds, 0)).padStart(9)}`);
+for (const name of failures) console.log(`failed: ${name}`);
 console.log(`\n${totals.passed} passed, ${totals.failed} failed`);
 process.exitCode = interrupted ? 130 : totals.failed > 0 ? 1 : 0;
 
@@ -101,8 +104,10 @@ function run([command, args], env = {}, cwd = root) {
 }
 
 function vitestCounts(project) {
-  const { numPassedTests: passed, numFailedTests: failed } = readJson(`${project}.json`);
-  return { passed: passed ?? 0, failed: failed ?? 0 };
+  const { numPassedTests: passed, numFailedTests: failed, testResults = [] } = readJson(`${project}.json`);
+  const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
+  const names = tests.filter(({ status }) => status === 'failed').map(({ fullName }) => fullName);
+  return { passed: passed ?? 0, failed: failed ?? 0, names };
 }
 
 function readCounts(file) {

@@ -102,6 +102,7 @@ describe('refused before anything is changed', () => {
     await writeFile(
       other,
       lines.map((line, index) => (index === 0 ? `${line.split(' ')[0]} ${key}` : line)).join('\n'),
+      { mode: 0o600 },
     );
     const spec = await variant('wrong-host-key', (text) => text.replace(/knownHosts: .*/, `knownHosts: ${other}`));
     const output = await refused(spec);
