@@ -1,5 +1,14 @@
 import { defineConfig } from 'vitest/config';
 
+/** Tests that share one lab cluster and two cores: one after the other. */
+const onLab = {
+  fileParallelism: false,
+  maxWorkers: 1,
+  sequence: { concurrent: false },
+  testTimeout: 600_000,
+  hookTimeout: 1_800_000,
+};
+
 export default defineConfig({
   test: {
     projects: [
@@ -8,12 +17,17 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          // The tests share one lab cluster and two cores: one after the other.
-          fileParallelism: false,
-          maxWorkers: 1,
-          sequence: { concurrent: false },
-          testTimeout: 600_000,
-          hookTimeout: 1_800_000,
+          ...onLab,
+        },
+      },
+      {
+        test: {
+          name: 'full',
+          include: ['test/full/**/*.test.ts'],
+          env: { K8S_ANS_TEST_LAB: 'full', K8S_ANS_TEST_SUBNET: '172.24.12.0/24' },
+          ...onLab,
+          // An operation on the whole cluster, one host after another.
+          testTimeout: 2_400_000,
         },
       },
     ],

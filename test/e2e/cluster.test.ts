@@ -9,10 +9,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { binaryImageFiles, ociArchive } from '../../ts/artifacts/oci.js';
-import { withPrivateGo } from '../../ts/artifacts/private-go.js';
 import { faults } from '../../ts/lab/index.js';
-import { packageRoot } from '../../ts/types/package.js';
 import {
   context,
   eventually,
@@ -35,8 +32,8 @@ import {
   tryOn,
   unitStarts,
   variant,
-  workspace,
 } from './harness.js';
+import { deployWeb } from './web.js';
 
 interface RunResult {
   readonly outcome: string;
@@ -275,22 +272,12 @@ describe('a cluster', () => {
 });
 
 describe('a Deployment with a pod on each worker', () => {
-  const image = 'k8s-ans.test/web:1';
   let pods: Array<{ name: string; node: string; ip: string }>;
   let clusterIp: string;
   let nodePort: string;
 
   beforeAll(async () => {
-    const archive = ociArchive({
-      ref: image,
-      architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
-      entrypoint: ['/web'],
-      user: '65532:65532',
-      files: binaryImageFiles(await buildWeb(), '/web', '65532:65532'),
-    });
-    for (const node of nodes) await on(node, '/opt/k8s/bin/ctr -n k8s.io images import -', archive);
-    await kubectl(['apply', '-f', '-'], JSON.stringify(manifest(image)));
-    await kubectl(['rollout', 'status', 'deployment/web', '--timeout=120s']);
+    await deployWeb(nodes);
     const found = JSON.parse(await kubectl(['get', 'pods', '-l', 'app=web', '-o', 'json'])) as {
       items: Array<{ metadata: { name: string }; spec: { nodeName: string }; status: { podIP: string } }>;
     };
@@ -305,14 +292,6 @@ describe('a Deployment with a pod on each worker', () => {
     clusterIp = service.spec.clusterIP;
     nodePort = String(service.spec.ports[0]?.nodePort);
   });
-
-  /** A static binary, so that the image needs nothing else. */
-  async function buildWeb(): Promise<Buffer> {
-    const file = path.join(workspace, 'web');
-    const env = await withPrivateGo({ ...process.env, CGO_ENABLED: '0' });
-    await execa('go', ['build', '-trimpath', '-o', file, '.'], { cwd: path.join(packageRoot(), 'test/e2e/web'), env });
-    return readFile(file);
-  }
 
   const fromPod = (pod: string, url: string): Promise<string> => kubectl(['exec', pod, '--', '/web', 'get', url]);
 
@@ -357,47 +336,6 @@ describe('a Deployment with a pod on each worker', () => {
     expect(await kubectl(['exec', name, '--', '/web', 'hostname'])).toBe(name);
   });
 });
-
-function manifest(image: string): object {
-  const labels = { app: 'web' };
-  return {
-    apiVersion: 'v1',
-    kind: 'List',
-    items: [
-      {
-        apiVersion: 'apps/v1',
-        kind: 'Deployment',
-        metadata: { name: 'web' },
-        spec: {
-          replicas: 2,
-          selector: { matchLabels: labels },
-          template: {
-            metadata: { labels },
-            spec: {
-              terminationGracePeriodSeconds: 0,
-              topologySpreadConstraints: [
-                {
-                  maxSkew: 1,
-                  topologyKey: 'kubernetes.io/hostname',
-                  whenUnsatisfiable: 'DoNotSchedule',
-                  labelSelector: { matchLabels: labels },
-                  nodeTaintsPolicy: 'Honor',
-                },
-              ],
-              containers: [{ name: 'web', image, imagePullPolicy: 'Never', ports: [{ containerPort: 8080 }] }],
-            },
-          },
-        },
-      },
-      {
-        apiVersion: 'v1',
-        kind: 'Service',
-        metadata: { name: 'web' },
-        spec: { type: 'NodePort', selector: labels, ports: [{ port: 80, targetPort: 8080 }] },
-      },
-    ],
-  };
-}
 
 describe('a second run', () => {
   test('changes nothing on any host and restarts no unit', async () => {

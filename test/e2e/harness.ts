@@ -11,9 +11,9 @@ import { cacheRoot, packageRoot } from '../../ts/types/package.js';
 
 const bin = path.join(packageRoot(), 'dist', 'bin.js');
 
-/** The lab's name and network: not those of a lab that a person may have on this machine. */
-export const labName = 'e2e';
-export const labSubnet = '172.24.9.0/24';
+/** The lab's name and network: not those of a lab that a person may have on this machine (vitest.config.ts). */
+export const labName = process.env.K8S_ANS_TEST_LAB ?? 'e2e';
+export const labSubnet = process.env.K8S_ANS_TEST_SUBNET ?? '172.24.9.0/24';
 export const masters = ['k8smaster01', 'k8smaster02', 'k8smaster03'];
 export const nodes = ['k8snode01', 'k8snode02'];
 export const hosts = [...masters, ...nodes];

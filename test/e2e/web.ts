@@ -1,0 +1,78 @@
+/** The tests' workload: a Deployment with a pod on each worker behind a Service, from an image made here. */
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { execa } from 'execa';
+import { binaryImageFiles, ociArchive } from '../../ts/artifacts/oci.js';
+import { withPrivateGo } from '../../ts/artifacts/private-go.js';
+import { packageRoot } from '../../ts/types/package.js';
+import { kubectl, on, workspace } from './harness.js';
+
+const image = 'k8s-ans.test/web:1';
+
+/** Puts the image on the hosts, and waits until the Deployment `web` of two pods runs. */
+export async function deployWeb(hosts: ReadonlyArray<string>): Promise<void> {
+  await importWeb(hosts);
+  await kubectl(['apply', '-f', '-'], JSON.stringify(manifest()));
+  await kubectl(['rollout', 'status', 'deployment/web', '--timeout=120s']);
+}
+
+/** Puts the image on the hosts, which have no registry to pull it from. */
+export async function importWeb(hosts: ReadonlyArray<string>): Promise<void> {
+  const archive = ociArchive({
+    ref: image,
+    architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
+    entrypoint: ['/web'],
+    user: '65532:65532',
+    files: binaryImageFiles(await buildWeb(), '/web', '65532:65532'),
+  });
+  for (const host of hosts) await on(host, '/opt/k8s/bin/ctr -n k8s.io images import -', archive);
+}
+
+/** A static binary, so that the image needs nothing else. */
+async function buildWeb(): Promise<Buffer> {
+  const file = path.join(workspace, 'web');
+  const env = await withPrivateGo({ ...process.env, CGO_ENABLED: '0' });
+  await execa('go', ['build', '-trimpath', '-o', file, '.'], { cwd: path.join(packageRoot(), 'test/e2e/web'), env });
+  return readFile(file);
+}
+
+function manifest(): object {
+  const labels = { app: 'web' };
+  return {
+    apiVersion: 'v1',
+    kind: 'List',
+    items: [
+      {
+        apiVersion: 'apps/v1',
+        kind: 'Deployment',
+        metadata: { name: 'web' },
+        spec: {
+          replicas: 2,
+          selector: { matchLabels: labels },
+          template: {
+            metadata: { labels },
+            spec: {
+              terminationGracePeriodSeconds: 0,
+              topologySpreadConstraints: [
+                {
+                  maxSkew: 1,
+                  topologyKey: 'kubernetes.io/hostname',
+                  whenUnsatisfiable: 'DoNotSchedule',
+                  labelSelector: { matchLabels: labels },
+                  nodeTaintsPolicy: 'Honor',
+                },
+              ],
+              containers: [{ name: 'web', image, imagePullPolicy: 'Never', ports: [{ containerPort: 8080 }] }],
+            },
+          },
+        },
+      },
+      {
+        apiVersion: 'v1',
+        kind: 'Service',
+        metadata: { name: 'web' },
+        spec: { type: 'NodePort', selector: labels, ports: [{ port: 80, targetPort: 8080 }] },
+      },
+    ],
+  };
+}
