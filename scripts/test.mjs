@@ -1,4 +1,5 @@
-// The whole test line, `npm test`: all set-up, then every test, then a look at what is left.
+// The whole test line, `npm test`: all set-up, then every test, then a look at what is left. With --full, as in
+// `npm run test:full`, what takes longer as well: the operations on a running cluster, from one minor to the next.
 //
 // It stops at the first stage that fails, and cleans up in any case. The last line sums all tests up; a stage that
 // has no tests of its own (a build, a linter) counts when it fails.
@@ -35,6 +36,13 @@ const stages = [
     count: () => readCounts('molecule.json'),
   },
 ];
+
+if (process.argv.includes('--full')) {
+  for (const version of ['1.35.4', '1.36.3']) {
+    stages.push({ name: `artifacts ${version}`, command: cli('artifacts', 'build', '--kubernetes', version) });
+  }
+  stages.push({ name: 'operations', command: vitest('full'), count: () => vitestCounts('full') });
+}
 
 const before = whatIsThere();
 const totals = { passed: 0, failed: 0 };
@@ -125,7 +133,7 @@ async function removeLabs() {
   if (!existsSync(bin)) return;
   const { cacheRoot } = await import('../dist/types/package.js');
   for (const [folder, names] of Object.entries({
-    e2e: ['e2e', 'small', 'brief', 'throwaway'],
+    e2e: ['e2e', 'full', 'small', 'brief', 'throwaway'],
     molecule: ['molecule'],
   })) {
     const cwd = path.join(cacheRoot(), folder);
