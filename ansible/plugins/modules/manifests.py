@@ -68,16 +68,9 @@ import copy
 import json
 import os
 import subprocess
-import time
 
 from ansible.module_utils.basic import AnsibleModule
-
-# kubectl's words for an API server that is not (yet) there.
-NOT_THERE = (
-    'connection refused', 'was refused', 'EOF', 'TLS handshake timeout', 'i/o timeout', 'ServiceUnavailable',
-    'not ready', 'unable to handle the request', 'etcdserver: leader changed', 'etcdserver: request timed out',
-    'connection reset by peer', 'no such host',
-)  # fmt: skip
+from ansible_collections.k8s_ans.cluster.plugins.module_utils.kubectl import Kubectl, not_there
 
 
 def key_of(item):
@@ -121,23 +114,6 @@ def compare(before, after):
     return [key for key, item in after.items() if key not in before or bare(before[key]) != bare(item)]
 
 
-class Kubectl:
-    """kubectl with its kubeconfig; trouble of the server is waited for."""
-
-    def __init__(self, module):
-        self.module = module
-        self.base = [module.params['kubectl'], '--kubeconfig', module.params['kubeconfig']]
-        self.deadline = time.monotonic() + (0 if module.check_mode else module.params['retry_seconds'])
-
-    def run(self, *words):
-        """Return (code, stdout, stderr); tries again while the server is not there."""
-        while True:
-            code, out, err = self.module.run_command(self.base + list(words))
-            if code == 0 or not any(text in err for text in NOT_THERE) or time.monotonic() > self.deadline:
-                return code, out, err
-            time.sleep(0.5)
-
-
 def write_documents(module):
     """Return the -f arguments: files as they are, text in a file of the module's private folder."""
     words, texts = [], []
@@ -157,7 +133,7 @@ def write_documents(module):
 def apply(module, kubectl, files):
     """Apply and return the changed keys."""
     code, out, err = kubectl.run('get', '--ignore-not-found', '-o', 'json', *files)
-    unreachable = code != 0 and any(text in err for text in NOT_THERE)
+    unreachable = code != 0 and not_there(err)
     # A kind that the server does not know yet (a CRD of the same list) is no error here; apply tells.
     before = objects(out) if out.strip() else {}
     if unreachable and module.check_mode:
@@ -178,7 +154,7 @@ def apply(module, kubectl, files):
 
 def delete(module, kubectl, files):
     code, out, err = kubectl.run('get', '--ignore-not-found', '-o', 'json', *files)
-    if code != 0 and not out.strip() and any(text in err for text in NOT_THERE):
+    if code != 0 and not out.strip() and not_there(err):
         if module.check_mode:
             return ['(the API does not answer: what is there would be deleted)']
         module.fail_json(msg='kubectl get failed: %s' % err.strip()[-2000:], changed=False, changed_objects=[])
@@ -257,7 +233,7 @@ def main():
     files = write_documents(module)
     if not files:
         module.exit_json(changed=False, changed_objects=[], changed_files=[])
-    kubectl = Kubectl(module)
+    kubectl = Kubectl(module, params['retry_seconds'])
     act = apply if params['state'] == 'present' else delete
     changed = act(module, kubectl, files)
     if params['wait'] and params['state'] == 'present' and not module.check_mode:
