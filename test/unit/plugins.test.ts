@@ -12,6 +12,7 @@ const TIMEOUT = 600_000;
 const CANARY = 'canary-27c1f9d0-value';
 const PYTHON_TESTS = [
   'test_drain',
+  'test_etcd_members',
   'test_file_entries',
   'test_host_facts',
   'test_host_store',

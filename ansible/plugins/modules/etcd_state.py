@@ -10,19 +10,24 @@ author: The k8s-ans founders
 description:
   - An etcd member without data joins in one of two ways, and the wrong one makes a second cluster or a member that
     votes twice. This module looks at the member's data and asks the other members.
-  - A member that has data starts as it is.
-  - A member without data that the living cluster has never seen started joins with C(new) while the cluster was
-    made with it, and with C(existing) when it was added later.
+  - A member that has data starts as it is, with the initial cluster that stands in its own configuration. etcd reads
+    that only without data, so that a cluster that grows or shrinks is no reason to restart its other members.
+  - A member without data that is in the living cluster's list and has never started was there when the cluster was made.
+  - A member without data that is not in the list has to join (RV(joining)), which k8s_ans.cluster.etcd_member does. So
+    has one that began to join and did not end.
   - A member without data that the living cluster has seen before has lost its data. It is refused, since it could
     have voted for what it no longer knows; it has to be removed and added again.
+  - A member with data that is not in the living cluster's list was removed from it. It is refused as well.
 options:
   name: {description: The member's name., type: str, required: true}
+  peer_url: {description: Where the other members reach it., type: str, required: true}
+  initial_cluster: {description: The members that a new etcd cluster is made of., type: str, required: true}
   data_dir: {description: The member's data folder., type: path, required: true}
   config:
-    description: The member's configuration file; a member that has data keeps the state that stands there.
+    description: The member's configuration file; a member that has data keeps what stands there.
     type: path
     required: true
-  endpoints: {description: Client URLs of all members, comma-separated., type: str, required: true}
+  endpoints: {description: 'Client URLs of all members, comma-separated.', type: str, required: true}
   etcdctl: {description: Path of etcdctl., type: path, required: true}
   ca: {description: Path of the etcd CA., type: path, required: true}
   cert: {description: Path of a client certificate., type: path, required: true}
@@ -35,6 +40,8 @@ EXAMPLES = r"""
 - name: Learn how this member has to start
   k8s_ans.cluster.etcd_state:
     name: k8smaster01
+    peer_url: https://172.24.8.71:2380
+    initial_cluster: k8smaster01=https://172.24.8.71:2380,k8smaster02=https://172.24.8.72:2380
     data_dir: /var/lib/etcd/data
     config: /etc/etcd/etcd.yaml
     endpoints: https://172.24.8.71:2379,https://172.24.8.72:2379
@@ -46,96 +53,105 @@ EXAMPLES = r"""
 
 RETURN = r"""
 initial_state: {description: What initial-cluster-state has to be., type: str, returned: always}
+initial_cluster: {description: What initial-cluster has to be., type: str, returned: always}
 has_data: {description: Whether the member has data., type: bool, returned: always}
+alive: {description: Whether a majority of the members answered., type: bool, returned: always}
+joining:
+  description: Whether this member has yet to join a living cluster, V(new), or has begun to, V(begun). Else empty.
+  type: str
+  returned: always
 """
 
-import json
 import os
 import re
-import socket
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_ans.cluster.plugins.module_utils import etcd_cluster
 
 
-def decide(name, has_data, members):
-    """How the member has to start: (initial state, error).
+class Refused(Exception):
+    """The member must not start; the message says why and what to do."""
 
-    `members` is the member list of a living cluster, or None where no member answers. In a cluster that was made
+
+def decide(name, peer_url, has_data, members):
+    """How the member has to start: (initial state, joining).
+
+    `members` is the member list of a living cluster, or None where no majority answers. In a cluster that was made
     with this member, its name stands in the list from the beginning, while its client URLs appear when it has
     started for the first time; one that was added by `member add` has no name until then.
     """
-    if has_data or members is None:
-        return "new", None
-    for member in members:
-        if member.get("name") != name:
-            continue
-        if member.get("clientURLs"):
-            return None, (
-                f"etcd member {name} has no data, but the living cluster knows it as a member that has run before: "
-                f"its data was lost. Starting it empty could lose acknowledged writes. Put its data back, or remove the "
-                f"member (etcdctl member remove {member['ID']:x}) and add it again as a new one"
+    if members is None:
+        return "new", ""
+    member = etcd_cluster.member_of(members, name, peer_url)
+    if member is None:
+        other = etcd_cluster.namesake_of(members, name, peer_url)
+        if other is not None:
+            raise Refused(
+                f"the living etcd cluster has a member {etcd_cluster.label(other)} at {' '.join(other['peerURLs'])}, which "
+                f"is not this {name} at {peer_url}. Remove that one first: k8s-ans node remove {etcd_cluster.label(other)}"
             )
-        return "new", None
-    return "existing", None
+        if has_data:
+            raise Refused(
+                f"etcd on {name} has data of a member that the living cluster has removed, or of another cluster. Clean "
+                f"the host (k8s-ans reset --limit {name}), then add it again"
+            )
+        return "existing", "new"
+    if has_data:
+        return "existing" if member.get("isLearner") else "new", "begun" if member.get("isLearner") else ""
+    if member.get("clientURLs"):
+        raise Refused(
+            f"etcd member {name} has no data, but the living cluster knows it as a member that has run before: "
+            f"its data was lost. Starting it empty could lose acknowledged writes. Put its data back, or remove the "
+            f"host and add it again as a new one: k8s-ans node remove {name}, then k8s-ans node add {name}"
+        )
+    return ("new", "") if member.get("name") else ("existing", "begun")
 
 
-def written_state(config):
-    """The initial-cluster-state in the configuration that the member runs with, or None."""
+def written(config, key):
+    """The value of a key in the configuration that the member runs with, or None."""
     try:
         with open(config, encoding="utf-8") as file:
-            match = re.search(r"^initial-cluster-state: (new|existing)$", file.read(), re.MULTILINE)
+            match = re.search(rf"^{key}: (\S+)$", file.read(), re.MULTILINE)
     except FileNotFoundError:
         return None
     return match.group(1) if match else None
 
 
-def listens(endpoint):
-    """Whether something accepts connections there: etcdctl would wait for its timeouts where nothing does."""
-    url = urlsplit(endpoint)
-    try:
-        socket.create_connection((url.hostname, url.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def member_list(module):
-    """The members as the first endpoint that answers knows them, or None where none does."""
-    args = module.params
-    for endpoint in filter(listens, args["endpoints"].split(",")):
-        command = [args["etcdctl"], "--endpoints", endpoint, "--cacert", args["ca"], "--cert", args["cert"], "--key", args["key"]]
-        command += ["--dial-timeout=1s", "--command-timeout=2s", "member", "list", "-w", "json"]
-        code, out, _err = module.run_command(command)
-        if code == 0:
-            return json.loads(out)["members"]
-    return None
-
-
 def main():
     """Entry point."""
     module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "data_dir": {"type": "path", "required": True},
-            "config": {"type": "path", "required": True},
-            "endpoints": {"type": "str", "required": True},
-            "etcdctl": {"type": "path", "required": True},
-            "ca": {"type": "path", "required": True},
-            "cert": {"type": "path", "required": True},
-            "key": {"type": "path", "required": True, "no_log": False},
-        },
+        argument_spec=dict(
+            etcd_cluster.ARGUMENTS,
+            name={"type": "str", "required": True},
+            peer_url={"type": "str", "required": True},
+            initial_cluster={"type": "str", "required": True},
+            data_dir={"type": "path", "required": True},
+            config={"type": "path", "required": True},
+        ),
         supports_check_mode=True,
     )
-    has_data = os.path.isdir(os.path.join(module.params["data_dir"], "member"))
-    ready = has_data or not all(os.path.exists(module.params[path]) for path in ("etcdctl", "ca", "cert", "key"))
-    members = None if ready else member_list(module)
-    state, error = decide(module.params["name"], has_data, members)
-    if error:
-        module.fail_json(msg=error)
+    args = module.params
+    has_data = os.path.isdir(os.path.join(args["data_dir"], "member"))
+    able = all(os.path.exists(args[path]) for path in ("etcdctl", "ca", "cert", "key"))
+    members = etcd_cluster.Etcdctl(module).members() if able else None
+    try:
+        state, joining = decide(args["name"], args["peer_url"], has_data, members)
+    except Refused as error:
+        module.fail_json(msg=str(error))
+    cluster = args["initial_cluster"]
+    if members is not None:
+        cluster = etcd_cluster.initial_cluster(members, args["name"], args["peer_url"])
     if has_data:
-        state = written_state(module.params["config"]) or state
-    module.exit_json(changed=False, initial_state=state, has_data=has_data)
+        state = written(args["config"], "initial-cluster-state") or state
+        cluster = written(args["config"], "initial-cluster") or cluster
+    module.exit_json(
+        changed=False,
+        initial_state=state,
+        initial_cluster=cluster,
+        has_data=has_data,
+        alive=members is not None,
+        joining=joining,
+    )
 
 
 if __name__ == "__main__":
