@@ -19,6 +19,7 @@ interface LabOptions {
   readonly name: string;
   readonly masters?: number;
   readonly nodes?: number;
+  readonly spares?: number;
   readonly subnet?: string;
 }
 
@@ -82,6 +83,11 @@ function withHosts(command: Command): Command {
   return named(command)
     .option('--masters <number>', 'number of masters (default: as many as it has, or 3)', whole)
     .option('--nodes <number>', 'number of nodes (default: as many as it has, or 2)', whole)
+    .option(
+      '--spares <number>',
+      'hosts that run and are not in the spec, for `node add` (default: as it has, or 0)',
+      whole,
+    )
     .option('--subnet <network>', `the lab's network (default: the one it has, or ${guideSubnet})`);
 }
 

@@ -10,7 +10,7 @@ import { type Convergence, ensureHosts, ensureNetwork, labsOn, removeLab } from 
 import { baseRecipe, ensureImage, imageName } from './image.js';
 import { probeMachine, raiseSysctls, restoreSysctls } from './machine.js';
 import { guideSubnet, type LabPlan, type PlannedHost, planLab } from './plan.js';
-import { ensureSpec } from './spec.js';
+import { ensureSpec, specHosts } from './spec.js';
 import { ensureKey, pinHostKeys, sshArgs, waitForSsh } from './ssh.js';
 import { type LabHome, type LabState, labHome, readState, writeState } from './state.js';
 
@@ -19,6 +19,8 @@ export interface LabUpOptions {
   /** Left out: as many as the lab has, or 3 and 2. */
   readonly masters?: number | undefined;
   readonly nodes?: number | undefined;
+  /** Left out: as many as the lab has, or none. */
+  readonly spares?: number | undefined;
   readonly subnet?: string | undefined;
 }
 
@@ -48,6 +50,7 @@ export async function labUp(context: CommandContext, options: LabUpOptions = {})
     name,
     masters: options.masters ?? count('masters') ?? 3,
     nodes: options.nodes ?? count('nodes') ?? 2,
+    spares: options.spares ?? count('spares') ?? 0,
     subnet: options.subnet ?? before?.plan.network.subnet ?? guideSubnet,
   });
 
@@ -56,13 +59,15 @@ export async function labUp(context: CommandContext, options: LabUpOptions = {})
   const facts = await probeMachine(context, engine, image);
   const authorizedKey = await ensureKey(home, `k8s-ans-lab-${name}`);
   // Recorded before anything is made, so that `lab down` finds what an interrupted run made.
-  await writeState(home, { version: 1, engine, image, plan });
+  const state: LabState = { version: 1, engine, image, plan, specHosts: before?.specHosts };
+  await writeState(home, state);
   await raiseSysctls(context, engine, image, facts);
   await ensureNetwork(context, engine, plan);
   const done = await ensureHosts(context, engine, plan, image, facts, authorizedKey);
   await pinHostKeys(context, engine, plan.hosts, home);
   await waitForSsh(context, engine, plan.hosts, home);
-  await ensureSpec(context, home, plan, facts);
+  await ensureSpec(context, home, plan, facts, before?.specHosts);
+  await writeState(home, { ...state, specHosts: specHosts(plan) });
   return { home, engine, image, plan, ...done };
 }
 

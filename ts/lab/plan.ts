@@ -7,6 +7,8 @@ export interface LabOptions {
   readonly name: string;
   readonly masters: number;
   readonly nodes: number;
+  /** Hosts that run and are in no spec, for `node add`. */
+  readonly spares?: number;
   /** The lab's network, e.g. 172.24.8.0/24. */
   readonly subnet: string;
 }
@@ -14,7 +16,8 @@ export interface LabOptions {
 export interface PlannedHost {
   readonly name: string;
   readonly address: string;
-  readonly role: 'masters' | 'nodes';
+  /** The group in the lab's spec; a spare is in none. */
+  readonly role: 'masters' | 'nodes' | 'spares';
   /** The container's name: host names are the same in every lab. */
   readonly container: string;
 }
@@ -39,6 +42,9 @@ export interface LabPlan {
 export const guideSubnet = '172.24.8.0/24';
 const firstMaster = 71;
 const firstNode = 74;
+/** Far from the others, so that a spare keeps its address when the lab grows. */
+const firstSpare = 201;
+const mostSpares = 50;
 /** Host number 200 of a /24 is far from both the hosts and the gateways. */
 const mostHosts = 100;
 
@@ -57,12 +63,14 @@ export function planLab(options: LabOptions): LabPlan {
   if (!/^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$/.test(options.name)) {
     throw fail(`a lab cannot be named "${options.name}"`, 'Use lower-case letters, digits and hyphens, at most 20.');
   }
-  for (const [what, count, least] of [
-    ['masters', options.masters, 1],
-    ['nodes', options.nodes, 0],
+  const spares = options.spares ?? 0;
+  for (const [what, count, least, most] of [
+    ['masters', options.masters, 1, mostHosts],
+    ['nodes', options.nodes, 0, mostHosts],
+    ['spares', spares, 0, mostSpares],
   ] as const) {
-    if (!Number.isInteger(count) || count < least || count > mostHosts) {
-      throw fail(`--${what} is ${count}`, `Give a number from ${least} to ${mostHosts}.`);
+    if (!Number.isInteger(count) || count < least || count > most) {
+      throw fail(`--${what} is ${count}`, `Give a number from ${least} to ${most}.`);
     }
   }
   if (!ipaddr.IPv4.isValidCIDR(options.subnet) || ipaddr.IPv4.parseCIDR(options.subnet)[1] > 24) {
@@ -76,16 +84,20 @@ export function planLab(options: LabOptions): LabPlan {
   const nodesFrom = Math.max(firstNode, firstMaster + options.masters);
   const numbered = (count: number, role: PlannedHost['role'], from: number): PlannedHost[] =>
     Array.from({ length: count }, (_, index) => {
-      const name = `k8s${role === 'masters' ? 'master' : 'node'}${String(index + 1).padStart(2, '0')}`;
+      const name = `k8s${role.slice(0, -1)}${String(index + 1).padStart(2, '0')}`;
       return { name, address: at(from + index), role, container: `${options.name}-${name}` };
     });
-  if (nodesFrom + options.nodes > 254) {
+  if (nodesFrom + options.nodes > (spares > 0 ? firstSpare : 254)) {
     throw fail(`${options.masters} masters and ${options.nodes} nodes are too many`, 'A lab holds about 180 hosts.');
   }
   return {
     name: options.name,
     network: { name: `k8s-ans-${options.name}`, subnet: options.subnet, gateway: at(1), nowhere: at(254) },
-    hosts: [...numbered(options.masters, 'masters', firstMaster), ...numbered(options.nodes, 'nodes', nodesFrom)],
+    hosts: [
+      ...numbered(options.masters, 'masters', firstMaster),
+      ...numbered(options.nodes, 'nodes', nodesFrom),
+      ...numbered(spares, 'spares', firstSpare),
+    ],
   };
 }
 

@@ -10,7 +10,14 @@ import type { LabHome } from './state.js';
 
 /** The part of a spec that follows from the lab's hosts: it is written anew when they change. */
 function hostPart(plan: LabPlan): unknown[] {
-  return plan.hosts.map((host) => ({ name: host.name, address: host.address, roles: [host.role] }));
+  return plan.hosts
+    .filter(({ role }) => role !== 'spares')
+    .map((host) => ({ name: host.name, address: host.address, roles: [host.role] }));
+}
+
+/** The hosts of the plan's spec, to tell whether it has others than another plan's. */
+export function specHosts(plan: LabPlan): string[] {
+  return plan.hosts.filter(({ role }) => role !== 'spares').map(({ name, address }) => `${name} ${address}`);
 }
 
 /** The lab's whole spec, with comments, for a machine as in `facts`. */
@@ -92,15 +99,23 @@ export function withHosts(text: string, plan: LabPlan): string | undefined {
   return document.toString({ lineWidth: 110 });
 }
 
-/** Writes cluster.yaml if it is absent, or if it names other hosts than the plan. */
+/**
+ * Writes cluster.yaml if it is absent, or if the plan has other hosts than it was written for last.
+ *
+ * What `node add` and `node remove` made of it since then stays.
+ *
+ * @param writtenFor `specHosts` of the plan it was written for
+ */
 export async function ensureSpec(
   context: CommandContext,
   home: LabHome,
   plan: LabPlan,
   facts: MachineFacts,
+  writtenFor?: ReadonlyArray<string>,
 ): Promise<void> {
   await mkdir(home.root, { recursive: true, mode: 0o700 });
   const existing = await readFile(home.spec, 'utf8').catch(() => undefined);
+  if (existing !== undefined && String(specHosts(plan)) === String(writtenFor)) return;
   const text = existing === undefined ? labSpec(plan, facts) : withHosts(existing, plan);
   if (text === undefined) return;
   await writeFileAtomic(home.spec, text, { mode: 0o600 });

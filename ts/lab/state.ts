@@ -10,6 +10,8 @@ export interface LabState {
   readonly engine: Engine;
   readonly image: string;
   readonly plan: LabPlan;
+  /** The hosts for which cluster.yaml was written last. */
+  readonly specHosts?: ReadonlyArray<string> | undefined;
 }
 
 /** The files of a lab in its cluster home. */
