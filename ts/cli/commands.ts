@@ -7,6 +7,7 @@ import { register as doctor } from '../commands/doctor.js';
 import { register as init } from '../commands/init.js';
 import { register as kubeconfig } from '../commands/kubeconfig.js';
 import { register as lab } from '../commands/lab.js';
+import { register as node } from '../commands/node.js';
 import { register as preflight } from '../commands/preflight.js';
 import { register as render } from '../commands/render.js';
 import { register as report } from '../commands/report.js';
@@ -21,6 +22,6 @@ export interface CommandGroup {
 
 export const commandGroups: ReadonlyArray<CommandGroup> = [
   { heading: 'The spec:', commands: [init, validate, render, schema] },
-  { heading: 'The cluster:', commands: [preflight, deploy, report, kubeconfig, certs, artifacts] },
+  { heading: 'The cluster:', commands: [preflight, deploy, node, report, kubeconfig, certs, artifacts] },
   { heading: 'This machine:', commands: [lab, doctor, completion] },
 ];

@@ -6,13 +6,28 @@ import { ansibleYaml, Jinja, sorted } from './yaml.js';
 
 const notice = 'Written by `k8s-ans render` from cluster.yaml: changes here are lost.';
 
+/** A host on its way out: no longer of the cluster, and still to be reached. It is in the group `leaving` alone. */
+export interface LeavingHost {
+  readonly host: Host;
+  /** It is lost: nothing is to be done on it. */
+  readonly dead: boolean;
+  /** Whether it was a master. */
+  readonly master: boolean;
+  /** How long its pods may take to move away. */
+  readonly timeoutSeconds: number;
+}
+
+export interface RenderOptions {
+  readonly leaving?: LeavingHost | undefined;
+}
+
 /**
  * All rendered files by their path in the cluster's home: `hosts.yml`, `group_vars/all.yml`, `environment.sh`.
  * No file holds a secret.
  */
-export function renderCluster(cluster: Cluster): Map<string, string> {
+export function renderCluster(cluster: Cluster, options: RenderOptions = {}): Map<string, string> {
   return new Map([
-    ['hosts.yml', `# ${notice}\n---\n${ansibleYaml(inventory(cluster))}`],
+    ['hosts.yml', `# ${notice}\n---\n${ansibleYaml(inventory(cluster, options))}`],
     ['group_vars/all.yml', `# ${notice}\n---\n${ansibleYaml(groupVariables(cluster))}`],
     ['environment.sh', environment(cluster)],
   ]);
@@ -24,23 +39,34 @@ function taintVariables(taints: ReadonlyArray<Taint>): object[] {
   return taints.map(({ key, value, effect }) => ({ key, ...(value === undefined ? {} : { value }), effect }));
 }
 
-function inventory(cluster: Cluster): object {
+function hostVariables(host: Host): object {
+  return {
+    ansible_host: host.address,
+    ansible_user: host.ssh.user,
+    ansible_port: host.ssh.port,
+    k8s_node_name: host.name,
+    k8s_node_address: host.address,
+    k8s_node_labels: sorted(host.labels),
+    k8s_node_taints: taintVariables(host.taints),
+    ...sorted(host.vars),
+  };
+}
+
+function leavingVariables({ host, dead, master, timeoutSeconds }: LeavingHost): object {
+  return {
+    ...hostVariables(host),
+    k8s_leaving_dead: dead,
+    k8s_leaving_master: master,
+    k8s_leaving_timeout: timeoutSeconds,
+  };
+}
+
+function inventory(cluster: Cluster, { leaving }: RenderOptions): object {
   const group = (hosts: ReadonlyArray<Host>): object => ({
     hosts: Object.fromEntries(hosts.map(({ name }) => [name, {}])),
   });
-  const hosts = cluster.hosts.map((host) => [
-    host.name,
-    {
-      ansible_host: host.address,
-      ansible_user: host.ssh.user,
-      ansible_port: host.ssh.port,
-      k8s_node_name: host.name,
-      k8s_node_address: host.address,
-      k8s_node_labels: sorted(host.labels),
-      k8s_node_taints: taintVariables(host.taints),
-      ...sorted(host.vars),
-    },
-  ]);
+  const hosts = cluster.hosts.map((host) => [host.name, hostVariables(host)]);
+  if (leaving !== undefined) hosts.push([leaving.host.name, leavingVariables(leaving)]);
   return {
     all: {
       vars: sshVariables(cluster),
@@ -53,6 +79,7 @@ function inventory(cluster: Cluster): object {
             etcd: group(cluster.etcdHosts),
           },
         },
+        ...(leaving === undefined ? {} : { leaving: group([leaving.host]) }),
       },
     },
   };

@@ -5,7 +5,7 @@ import writeFileAtomic from 'write-file-atomic';
 import { type Document, isMap, isSeq, parseDocument, type YAMLMap, YAMLSeq } from 'yaml';
 import type { Cluster } from '../types/cluster.js';
 import type { ClusterHome } from '../types/home.js';
-import { displayPath, parseSpec } from './load.js';
+import { displayPath, isDeployed, parseSpec } from './load.js';
 import { SpecError } from './problems.js';
 import { resolveCluster } from './resolve.js';
 import type { SpecInput } from './schema.js';
@@ -26,15 +26,17 @@ export interface SpecDraft {
  */
 export async function draftSpec(home: ClusterHome, change: (document: Document) => void): Promise<SpecDraft> {
   const shown = displayPath(home.spec);
+  const folder = path.dirname(home.spec);
+  const options = { deployed: isDeployed(folder) };
   const before = await readFile(home.spec, 'utf8');
-  const stands = parseSpec(before, shown);
+  const stands = parseSpec(before, shown, options);
   if (!stands.ok) throw new SpecError(shown, stands.problems);
   const document = parseDocument(before);
   change(document);
   const text = document.toString({ lineWidth: 110 });
-  const parsed = parseSpec(text, shown);
+  const parsed = parseSpec(text, shown, options);
   if (!parsed.ok) throw new SpecError(shown, parsed.problems);
-  return { text, cluster: resolveCluster(parsed.spec, path.dirname(home.spec)) };
+  return { text, cluster: resolveCluster(parsed.spec, folder) };
 }
 
 /** Writes a draft in the place of the spec, in one step. */

@@ -80,7 +80,7 @@ function pathsTo(key: string, path: SpecPath = []): string[] {
 }
 
 /** The candidate that is nearest to what was written, if one is near. */
-function nearest(written: string, candidates: ReadonlyArray<string>): string | undefined {
+export function nearest(written: string, candidates: ReadonlyArray<string>): string | undefined {
   const [best] = candidates
     .map((name) => ({ name, steps: distance(plain(written), plain(name)) }))
     .sort((one, other) => one.steps - other.steps);

@@ -17,12 +17,22 @@ export type ParsedSpec =
   | { readonly ok: true; readonly spec: Spec }
   | { readonly ok: false; readonly problems: ReadonlyArray<Problem> };
 
+export interface ParseOptions {
+  /** Whether the cluster is there already: see `isDeployed`. */
+  readonly deployed?: boolean;
+}
+
+/** Whether the spec in this folder is that of a cluster which was deployed: it has its certificate authorities. */
+export function isDeployed(folder: string): boolean {
+  return existsSync(path.join(folder, 'pki', 'etcd-ca.crt'));
+}
+
 /**
  * Parses and checks the text of a spec.
  *
  * @param file the name that problems show
  */
-export function parseSpec(text: string, file: string): ParsedSpec {
+export function parseSpec(text: string, file: string, options: ParseOptions = {}): ParsedSpec {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const problems = document.errors.map((error) => yamlProblem(error, lines, file));
@@ -67,7 +77,7 @@ export function parseSpec(text: string, file: string): ParsedSpec {
   });
   problems.push(...findings.map(locate));
   if (spec !== undefined) {
-    problems.push(...ruleFindings(spec, positions, broken, root).map(locate));
+    problems.push(...ruleFindings(spec, positions, broken, root, options).map(locate));
     if (problems.length === 0) return { ok: true, spec };
   }
   return fail();
@@ -94,7 +104,7 @@ export async function loadSpec(source: ClusterHome | string): Promise<{ spec: Sp
     });
   });
   const shown = displayPath(file);
-  const parsed = parseSpec(text, shown);
+  const parsed = parseSpec(text, shown, { deployed: isDeployed(path.dirname(file)) });
   if (!parsed.ok) throw new SpecError(shown, parsed.problems);
   const cluster = resolveCluster(parsed.spec, path.dirname(file));
   const missing = missingFiles(cluster, parsed.spec, text, shown);
@@ -235,12 +245,19 @@ function placeholderHost(index: number): { name: string; address: string } {
   return { name: `placeholder-${index}`, address: `192.0.2.${index % 256}` };
 }
 
-function ruleFindings(spec: Spec, positions: Positions, broken: ReadonlyArray<SpecPath>, root: unknown): Finding[] {
+function ruleFindings(
+  spec: Spec,
+  positions: Positions,
+  broken: ReadonlyArray<SpecPath>,
+  root: unknown,
+  options: ParseOptions,
+): Finding[] {
   const findings: Finding[] = [];
   const sound = (...paths: ReadonlyArray<SpecPath>): boolean =>
     paths.every((at) => !covers(broken, at) && !broken.some((path) => isWithinList(path, at)));
   const context: RuleContext = {
     spec,
+    deployed: options.deployed ?? false,
     sound,
     given: (at) => positions.given(at) && !covers(broken, at),
     line: (at) => positions.value(at).line,

@@ -11,6 +11,8 @@ import { versionFault } from './versions.js';
 
 export interface RuleContext {
   readonly spec: Spec;
+  /** Whether the cluster is there already, so that its hosts can be on their way from one number to another. */
+  readonly deployed: boolean;
   /**
    * Reports a problem at `path`. `uses` are the other values the rule read.
    * With `place` the key is pointed at in place of the value.
@@ -85,7 +87,7 @@ const uniqueHosts: Rule = ({ spec, report, sound, line }) => {
   }
 };
 
-const roles: Rule = ({ spec, report, sound }) => {
+const roles: Rule = ({ spec, report, sound, deployed }) => {
   spec.hosts.forEach((host, index) => {
     const path = hostPath(index, 'roles');
     if (sound(path) && new Set(host.roles).size < host.roles.length) {
@@ -101,7 +103,7 @@ const roles: Rule = ({ spec, report, sound }) => {
   }
   const members = names('etcd');
   const count = members.length || masters.length;
-  if (count > 0 && count % 2 === 0) {
+  if (count > 0 && count % 2 === 0 && !deployed) {
     const whose = members.length > 0 ? 'hosts with the role etcd' : 'masters, which are the etcd members,';
     report(
       ['hosts'],

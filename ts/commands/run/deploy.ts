@@ -1,7 +1,7 @@
 /** The deploy run: inventory, then PKI and artifacts side by side, then the playbook, which begins with preflight. */
 import { ensurePki } from '../../pki/ensure.js';
 import type { RunResult } from '../../playbook/run.js';
-import { renderCluster } from '../../render/render.js';
+import { type LeavingHost, type RenderOptions, renderCluster } from '../../render/render.js';
 import { writeRendered } from '../../render/write.js';
 import type { Architecture, Cluster } from '../../types/cluster.js';
 import type { CommandContext } from '../../types/console.js';
@@ -18,6 +18,8 @@ export interface DeployOptions extends PlaybookOptions {
   readonly home: ClusterHome;
   /** The command line that goes on from a run that did not end well. */
   readonly again: string;
+  /** A host that the rest of the cluster is told to do without. */
+  readonly leaving?: LeavingHost | undefined;
 }
 
 /** Deploys the cluster, or brings it to what its spec says. What ended the run is in the value returned. */
@@ -36,7 +38,7 @@ export function deployCluster(context: CommandContext, options: DeployOptions): 
  */
 export async function convergeCluster(session: RunSession, options: DeployOptions): Promise<void> {
   const { home } = options;
-  await writeInventory(session);
+  await writeInventory(session, options);
   const known = await lockedArchitectures(home);
   // Where the hosts' architectures are known, preflight is the first play of the one run; else it has to tell them.
   const judged = known.length === 0;
@@ -77,10 +79,10 @@ function addedArchitectures(session: RunSession, known: ReadonlyArray<Architectu
 }
 
 /** Writes hosts.yml, group_vars and environment.sh. */
-export async function writeInventory(session: RunSession): Promise<void> {
+export async function writeInventory(session: RunSession, options: RenderOptions = {}): Promise<void> {
   await session.step(
     'inventory',
-    async () => writeRendered(session.home, renderCluster(session.cluster)),
+    async () => writeRendered(session.home, renderCluster(session.cluster, { leaving: options.leaving })),
     (changed) => (changed.length > 0 ? `${changed.join(', ')} written` : 'unchanged'),
   );
 }
