@@ -17,6 +17,7 @@ const PYTHON_TESTS = [
   'test_host_facts',
   'test_host_store',
   'test_manifests',
+  'test_node_taints',
   'test_preflight',
   'test_unit_converger',
   'test_unit_state',

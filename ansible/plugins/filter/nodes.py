@@ -8,6 +8,7 @@ short_description: Make a node's manifest and its readiness condition
 author: The k8s-ans founders
 description:
   - C(node_labels) makes the Node manifest that holds the labels a kubelet may not give itself.
+  - C(node_taints) makes, for k8s_ans.cluster.node_taints, the node and its taints.
   - C(node_condition) makes the condition that the node is ready.
 """
 
@@ -28,6 +29,11 @@ def node_labels(variables):
     return json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": metadata}, sort_keys=True)
 
 
+def node_taints(variables):
+    """The node of a host and the taints that the spec gives it."""
+    return {"name": variables["k8s_node_name"], "taints": variables.get("k8s_node_taints") or []}
+
+
 def node_condition(variables, timeout):
     """The condition, for k8s_ans.cluster.manifests, that a host's node is ready; timeout in seconds."""
     return {"kind": "Node", "name": variables["k8s_node_name"], "condition": "Ready", "timeout": int(timeout)}
@@ -37,4 +43,4 @@ class FilterModule:
     """The filters of this file."""
 
     def filters(self):
-        return {"node_labels": node_labels, "node_condition": node_condition}
+        return {"node_labels": node_labels, "node_taints": node_taints, "node_condition": node_condition}
