@@ -17,7 +17,7 @@ import {
   privileges,
 } from '../../ts/lab/plan.js';
 import { asRoot } from '../../ts/lab/root.js';
-import { labSpec, withHosts } from '../../ts/lab/spec.js';
+import { labSpec, specHosts, withHosts } from '../../ts/lab/spec.js';
 import { knownHosts, sshArgs } from '../../ts/lab/ssh.js';
 import { labHome } from '../../ts/lab/state.js';
 import { parseSpec } from '../../ts/spec/load.js';
@@ -66,7 +66,19 @@ describe('plan', () => {
     expect(new Set(large.hosts.map(({ address }) => address)).size).toBe(67);
   });
 
+  test('spares are in no spec, and keep their addresses when the lab grows', () => {
+    const plan = planLab({ ...options, spares: 2 });
+    expect(plan.hosts.slice(5).map(({ name, address, role }) => `${name} ${address} ${role}`)).toEqual([
+      'k8sspare01 172.24.8.201 spares',
+      'k8sspare02 172.24.8.202 spares',
+    ]);
+    expect(planLab({ ...options, nodes: 9, spares: 2 }).hosts.slice(-2)).toEqual(plan.hosts.slice(-2));
+    expect(specHosts(plan)).toEqual(specHosts(planLab(options)));
+    expect(labSpec(plan, ordinary)).toBe(labSpec(planLab(options), ordinary));
+  });
+
   test.each([
+    [{ spares: 51 }, '--spares is 51'],
     [{ masters: 0 }, '--masters is 0'],
     [{ masters: 2.5 }, '--masters is 2.5'],
     [{ nodes: -1 }, '--nodes is -1'],
