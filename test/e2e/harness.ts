@@ -1,5 +1,5 @@
 /** What the end-to-end tests share: the built program, one lab, and ways to look at its hosts from outside. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { execa, type Options, type Result } from 'execa';
@@ -107,7 +107,13 @@ interface Artifacts {
 
 /** A binary of the cluster's own version on this machine. */
 function binary(name: string): string {
-  const file = path.join(home.runs, 'latest', 'artifacts.json');
+  // A run that was refused has none.
+  const file = readdirSync(home.runs)
+    .sort()
+    .reverse()
+    .map((run) => path.join(home.runs, run, 'artifacts.json'))
+    .find(existsSync);
+  if (file === undefined) throw new Error(`no run in ${home.runs} has prepared artifacts`);
   const { k8s_artifacts } = JSON.parse(readFileSync(file, 'utf8')) as Artifacts;
   const found = Object.values(k8s_artifacts)
     .flatMap((architecture) => architecture.binaries)
