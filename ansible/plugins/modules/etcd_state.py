@@ -92,8 +92,8 @@ def decide(name, peer_url, has_data, members):
             )
         if has_data:
             raise Refused(
-                f"etcd on {name} has data of a member that the living cluster has removed, or of another cluster. Clean "
-                f"the host (k8s-ans reset --limit {name}), then add it again"
+                f"etcd on {name} has data of a member that the living cluster has removed, or of another cluster. Remove "
+                f"the host, which cleans it, and add it again: k8s-ans node remove {name}, then k8s-ans node add {name}"
             )
         return "existing", "new"
     if has_data:

@@ -53,7 +53,7 @@ class Decide(unittest.TestCase):
             self.decide(False, THREE, 1)
 
     def test_data_of_a_removed_member(self):
-        with self.assertRaisesRegex(etcd_state.Refused, 'reset --limit m4'):
+        with self.assertRaisesRegex(etcd_state.Refused, 'node remove m4'):
             self.decide(True, THREE)
 
     def test_the_same_name_at_another_address(self):
