@@ -18,7 +18,7 @@ import tempfile
 import time
 import zlib
 
-from ansible_collections.k8s_ans.cluster.plugins.module_utils import file_entries
+from ansible_collections.k8s_ans.cluster.plugins.module_utils import file_entries, ledger
 
 # Staged files lie beside their destinations until all are there; a run that was killed may leave some behind.
 STAGE_PREFIX = '.k8s-ans-stage-'
@@ -143,6 +143,24 @@ class Plan:
             gid if gid is not None else (old.st_gid if old else os.getegid()),
         )
 
+    def note(self, notes):
+        """Note in the host's ledger what this entry is about to make, to write over or to take away."""
+        marks = (self.entry.get('marker_begin'), self.entry.get('marker_end'))
+        if self.state == 'directory':
+            if self.replace:
+                notes.made(self.dest, 'directory')
+            else:
+                notes.found_folder(self.dest)
+        elif self.replace and marks[0] is not None:
+            notes.block(self.dest, marks[0], marks[1], self.status is not None)
+        elif self.replace and self.status is None:
+            notes.made(self.dest, self.state)
+        elif self.replace:
+            notes.replacing(self.dest)
+        # A replacement keeps a copy with its mode and owner.
+        if self.fix_attributes or (self.replace and marks[0] is not None and self.status is not None):
+            notes.attributes(self.dest)
+
     def diff(self):
         status = self.status
         old = attributes(status.st_mode, status.st_uid, status.st_gid) if status is not None else ''
@@ -244,6 +262,22 @@ def install(plan):
     plan.staged = None
 
 
+def note(module, plans):
+    """Tell the host's ledger, which begins with its folder, what `apply` is about to do."""
+    try:
+        notes = ledger.load()
+    except ledger.Damaged as error:
+        raise Refused(str(error)) from error
+    if notes is None and any(plan.state == 'directory' and plan.dest == ledger.FOLDER for plan in plans):
+        notes = ledger.begin(module)
+    if notes is None:
+        return
+    for plan in plans:
+        if plan.changed or plan.state == 'directory':
+            plan.note(notes)
+    notes.save()
+
+
 def apply(module, plans):
     """Carry the plans out: directories, then staging of all files, then the replacements in the task's order."""
     for plan in plans:
@@ -328,6 +362,7 @@ class Writer:
                 result['diff'] = [plan.diff() for plan in self.plans if plan.changed]
             validate(self.module, self.plans)
             if not self.module.check_mode:
+                note(self.module, self.plans)
                 apply(self.module, self.plans)
                 sweep(self.plans)
         return result

@@ -72,7 +72,7 @@ import shutil
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_ans.cluster.plugins.module_utils import host_store
+from ansible_collections.k8s_ans.cluster.plugins.module_utils import host_store, ledger
 
 CACHE = '.binaries.json'
 
@@ -102,6 +102,22 @@ def set_right(path, mode, uid, gid, check_mode):
     return True
 
 
+def note(items):
+    """Tell the host's ledger, where it has one, what is about to be made or written over."""
+    try:
+        notes = ledger.load()
+    except ledger.Damaged as error:
+        raise host_store.StoreError(str(error)) from error
+    if notes is None:
+        return
+    for item in items:
+        if os.path.lexists(item['dest']):
+            notes.replacing(item['dest'])
+        else:
+            notes.made(item['dest'], 'file')
+    notes.save()
+
+
 def query(module, items, cache):
     """Find what is missing, prepare the way for it, mend modes and owners."""
     missing, fixed = [], []
@@ -120,6 +136,7 @@ def query(module, items, cache):
     if missing and not module.check_mode:
         wanted = dict((item['sha256'], item['size']) for item in missing)
         work = module.params['work_dir']
+        note(missing)
         for item in missing:
             resolve(item)
             os.makedirs(os.path.dirname(item['dest']), 0o755, exist_ok=True)
