@@ -64,6 +64,7 @@ const runEvent: z.ZodType<RunEvent> = z.discriminatedUnion('event', [
     restarted: z.array(z.string()).optional(),
     bytes_sent: count.optional(),
     preflight: z.record(z.string(), z.unknown()).optional(),
+    reset: z.record(z.string(), z.unknown()).optional(),
     module: z.string().optional(),
     msg: z.string().optional(),
     stderr: z.string().optional(),

@@ -78,6 +78,8 @@ export interface ResultEvent {
   readonly bytes_sent?: number | undefined;
   /** The preflight module's judgement of all hosts. */
   readonly preflight?: Readonly<Record<string, unknown>> | undefined;
+  /** What was taken back on a host, and what stays (ansible/plugins/modules/host_reset.py). */
+  readonly reset?: Readonly<Record<string, unknown>> | undefined;
   /** On failure. */
   readonly module?: string | undefined;
   readonly msg?: string | undefined;

@@ -11,7 +11,7 @@ short_description: Writes a run's events as JSON lines
 description:
   - Writes one JSON object a line for each play, task, host start, result and retry, and for the final statistics.
   - The lines go to a channel of their own, so that neither C(-v) nor warnings mix with them.
-  - Of a result only C(changed_files), C(started), C(restarted), C(bytes_sent) and C(preflight) are kept, and on
+  - Of a result only C(changed_files), C(started), C(restarted), C(bytes_sent), C(preflight) and C(reset) are kept, and on
     failure the message, the end of stderr and the unit's journal lines. Results of tasks with C(no_log) keep none of them.
   - The schema is described in C(docs/events.md).
 author:
@@ -254,8 +254,9 @@ class CallbackModule(CallbackBase):
         sent = [source.get("bytes_sent") for source in sources]
         fields["bytes_sent"] = sum(n for n in sent if isinstance(n, int) and not isinstance(n, bool)) or None
         for source in sources:
-            if isinstance(source.get("preflight"), dict):
-                fields["preflight"] = clean_data(source["preflight"])
+            for key in ("preflight", "reset"):
+                if isinstance(source.get(key), dict):
+                    fields[key] = clean_data(source[key])
         if status in ("failed", "unreachable", "rescued", "ignored"):
             fields["module"] = task.action
             if hidden:

@@ -50,6 +50,16 @@ RUNTIME_SYSCTLS = (
     'net.ipv4.vs.expire_quiescent_template',
 )
 
+# Folders that components make themselves while they run. Where one was there before, what it held then stays.
+RUNTIME_FOLDERS = (
+    *('/var/lib/kubelet', '/var/lib/cni', '/var/log/pods', '/var/log/containers', '/usr/libexec/kubernetes', '/opt/containerd'),
+    *('/run/containerd', '/run/nri', '/run/flannel', '/run/kube-nginx', '/run/k8s-ans', '/run/netns'),
+    # Of kubectl, as root on the masters.
+    *('/root/.kube', '/root/.kube/cache'),
+    # Of Ansible itself.
+    *('/root/.ansible', '/root/.ansible/tmp'),
+)
+
 UNIT_PROPERTIES = ('LoadState', 'UnitFileState', 'ActiveState')
 
 
@@ -99,6 +109,8 @@ def begin(module, adopted=None):
         content[kind] = {}
     for kind in ('modules', 'swaps', 'fstab'):
         content[kind] = []
+    if not adopted:
+        content['found'] = dict((path, sorted(os.listdir(path))) for path in RUNTIME_FOLDERS if os.path.isdir(path))
     ledger = Ledger(content)
     ledger.changed = True
     return ledger
