@@ -118,7 +118,7 @@ def restore(report, path, old):
     try:
         status = os.lstat(path)
         with open(path, 'rb') as handle:
-            same = stat.S_ISREG(status.st_mode) and ledger.owner_of(status) == old and handle.read() == content
+            same = stat.S_ISREG(status.st_mode) and dict(ledger.owner_of(status), copy=old['copy']) == old and handle.read() == content
     except OSError:
         same = False
     if not same:

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import os
 import re
+import shlex
 
 from ansible_collections.k8s_ans.cluster.plugins.module_utils import ledger
 from ansible_collections.k8s_ans.cluster.plugins.module_utils.reset_report import run
@@ -151,8 +152,9 @@ def cleanup_script(saved):
             if CHAINS.match(chain):
                 chains.append(chain)
         elif line.startswith('-A '):
-            target = re.search(r' -[jg] (\S+)', line)
-            if not CHAINS.match(line.split(' ')[1]) and target and CHAINS.match(target.group(1)):
+            words = shlex.split(line)
+            targets = [after for word, after in zip(words, words[1:]) if word in ('-j', '-g')]
+            if not CHAINS.match(words[1]) and any(CHAINS.match(target) for target in targets):
                 jumps.append('-D ' + line[3:])
         elif line == 'COMMIT' and (jumps or chains):
             script += ['*' + table] + jumps
