@@ -6,10 +6,12 @@ import type { Register } from '../cli/register.js';
 import type { Convergence } from '../lab/hosts.js';
 import { type Lab, labDown, labExec, labUp, openLab } from '../lab/index.js';
 import { listNodes, type NodeRow } from '../lab/nodes.js';
-import { guideSubnet } from '../lab/plan.js';
+import { guideSubnet, type LabPlan } from '../lab/plan.js';
+import { labHome } from '../lab/state.js';
+import { readDeployed, removeDeployed } from '../spec/deployed.js';
 import { loadCluster } from '../spec/load.js';
 import type { CommandContext } from '../types/console.js';
-import { type ExitCode, K8sAnsError } from '../types/errors.js';
+import { type ExitCode, K8sAnsError, usageError } from '../types/errors.js';
 import { clusterHome } from '../types/home.js';
 import { deploy } from './deploy.js';
 import { mustBuild } from './doctor/build.js';
@@ -64,6 +66,8 @@ export const register: Register = (program, run) => {
     .action((options: LabOptions & { purge?: boolean }) =>
       run(async (context) => {
         const result = await labDown(context, options);
+        // The cluster went with its hosts; what is kept of its home makes another one on new hosts.
+        await removeDeployed(clusterHome(labHome(context.cwd, options.name).root));
         const engine = result.engineStopped ? ' Its engine is stopped.' : '';
         context.console.info(
           result.hosts.length === 0
@@ -97,7 +101,7 @@ function whole(text: string): number {
 }
 
 async function up(context: CommandContext, options: LabOptions): Promise<Lab & Convergence> {
-  const lab = await labUp(context, options);
+  const lab = await labUp(context, options, (plan) => refuseLostHosts(context, options.name, plan));
   const done = [
     [lab.made, 'made'],
     [lab.started, 'started again'],
@@ -113,6 +117,22 @@ async function up(context: CommandContext, options: LabOptions): Promise<Lab & C
     ),
   );
   return lab;
+}
+
+/** A lab gets no smaller under its cluster: a host leaves the cluster first. */
+async function refuseLostHosts(context: CommandContext, name: string, plan: LabPlan): Promise<void> {
+  const deployed = await readDeployed(clusterHome(labHome(context.cwd, name).root));
+  const lost = (deployed?.cluster.hosts ?? []).filter(
+    (host) => !plan.hosts.some((planned) => planned.name === host.name && planned.address === host.address),
+  );
+  if (lost.length === 0) return;
+  const names = lost.map((host) => host.name).join(', ');
+  throw usageError(`the lab's cluster has hosts that such a lab has not: ${names}`, {
+    code: 'lab-hosts-in-use',
+    next:
+      `Take them out with \`k8s-ans node remove HOST --cluster ${name}\` first, ` +
+      `or begin anew after \`k8s-ans lab down --name ${name}\`.`,
+  });
 }
 
 /** One command from a fresh machine to a cluster. */

@@ -36,9 +36,14 @@ export interface Lab {
  * Makes the lab, or what is missing of it: engine, image, network, key, hosts, cluster.yaml. Returns when every host
  * answers over SSH.
  *
+ * @param judge refuses a plan by throwing, before anything is made or removed
  * @throws K8sAnsError with exit code 4 for whatever this machine lacks.
  */
-export async function labUp(context: CommandContext, options: LabUpOptions = {}): Promise<Lab & Convergence> {
+export async function labUp(
+  context: CommandContext,
+  options: LabUpOptions = {},
+  judge: (plan: LabPlan) => Promise<void> = async () => {},
+): Promise<Lab & Convergence> {
   const name = options.name ?? 'lab';
   const home = labHome(context.cwd, name);
   // Every host's commands listen to it at the same time; that is no leak.
@@ -53,6 +58,7 @@ export async function labUp(context: CommandContext, options: LabUpOptions = {})
     spares: options.spares ?? count('spares') ?? 0,
     subnet: options.subnet ?? before?.plan.network.subnet ?? guideSubnet,
   });
+  await judge(plan);
 
   const engine = await ensureEngine(context);
   const image = await ensureImage(context, engine);

@@ -16,6 +16,8 @@ export interface ClusterHome {
   readonly lock: string;
   readonly kubeconfig: string;
   readonly runs: string;
+  /** What is deployed: what a changed spec is compared with. */
+  readonly deployed: string;
   /** The operation that takes several steps and has not ended. */
   readonly operation: string;
   /** Held while a command changes the cluster. */
@@ -35,6 +37,7 @@ export function clusterHome(root: string): ClusterHome {
     lock: at('artifacts.lock'),
     kubeconfig: at('kubeconfig'),
     runs: at('runs'),
+    deployed: at('deployed.json'),
     operation: at('operation.json'),
     runLock: at('.lock'),
   };

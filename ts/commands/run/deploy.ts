@@ -3,11 +3,13 @@ import { ensurePki } from '../../pki/ensure.js';
 import type { RunResult } from '../../playbook/run.js';
 import { type LeavingHost, type RenderOptions, renderCluster } from '../../render/render.js';
 import { writeRendered } from '../../render/write.js';
+import { refuseForbiddenChanges } from '../../spec/changes.js';
 import type { Architecture, Cluster } from '../../types/cluster.js';
 import type { CommandContext } from '../../types/console.js';
 import { runError } from '../../types/errors.js';
 import type { ClusterHome } from '../../types/home.js';
 import { lockedArchitectures, runArtifacts } from './artifacts.js';
+import { type DeployedWatch, watchDeployed } from './deployed.js';
 import { playbookError } from './finish.js';
 import { refusePending } from './operation.js';
 import { architecturesOf, judgePreflight, preflightEvents, readVerdicts, runPreflight } from './preflight.js';
@@ -22,17 +24,22 @@ export interface DeployOptions extends PlaybookOptions {
   readonly leaving?: LeavingHost | undefined;
 }
 
-/** Deploys the cluster, or brings it to what its spec says. What ended the run is in the value returned. */
+/**
+ * Deploys the cluster, or brings it to what its spec says. What ended the run is in the value returned: also
+ * `spec-immutable`, when the spec has a change that the running cluster cannot take.
+ */
 export function deployCluster(context: CommandContext, options: DeployOptions): Promise<FinishedRun> {
   const { cluster, home, check = false } = options;
   return runSession(context, { command: 'deploy', cluster, home, lock: true, check }, async (session) => {
     await refusePending(home);
+    await refuseForbiddenChanges(home, cluster);
     await convergeCluster(session, options);
   });
 }
 
 /**
- * What `deploy` does, within a session that is open already: other operations end with it.
+ * What `deploy` does, within a session that is open already: other operations end with it. The spec's changes are not
+ * judged here: an operation makes those that it is there for.
  *
  * @throws K8sAnsError when the run did not end well
  */
@@ -43,16 +50,33 @@ export async function convergeCluster(session: RunSession, options: DeployOption
   // Where the hosts' architectures are known, preflight is the first play of the one run; else it has to tell them.
   const judged = known.length === 0;
   await prepare(session, options, known);
-  let result = await deployPlaybook(session, options, judged);
-  if (!judged && addedArchitectures(session, known).length > 0) {
-    await runArtifacts(session, [...known, ...addedArchitectures(session, known)], session.context.signal);
-    result = await deployPlaybook(session, options, judged);
+  const watch = options.check === true ? undefined : await watchDeployed(home, options.cluster);
+  try {
+    let result = await deployPlaybook(session, options, judged, watch);
+    if (!judged && addedArchitectures(session, known).length > 0) {
+      await runArtifacts(session, [...known, ...addedArchitectures(session, known)], session.context.signal);
+      result = await deployPlaybook(session, options, judged, watch);
+    }
+    if (result.outcome !== 'done') throw playbookError(session, options.again);
+    await watch?.end(isWhole(session, options));
+  } catch (error) {
+    await watch?.end(false);
+    throw error;
   }
-  if (result.outcome !== 'done') throw playbookError(session, options.again);
+}
+
+/** Whether the run was for all hosts and phases; what ansible-playbook was given besides may have left some out. */
+function isWhole(session: RunSession, { limit, tags }: DeployOptions): boolean {
+  return limit === undefined && tags === undefined && (session.context.passThrough ?? []).length === 0;
 }
 
 /** @throws {PreflightError} when its preflight play refused the hosts */
-async function deployPlaybook(session: RunSession, options: DeployOptions, judged: boolean): Promise<RunResult> {
+async function deployPlaybook(
+  session: RunSession,
+  options: DeployOptions,
+  judged: boolean,
+  watch: DeployedWatch | undefined,
+): Promise<RunResult> {
   const from = session.events.length;
   const result = await session.playbook('deploy', {
     limit: options.limit,
@@ -60,6 +84,7 @@ async function deployPlaybook(session: RunSession, options: DeployOptions, judge
     check: options.check ?? false,
     diff: options.diff ?? false,
     extraVars: [session.folder.artifacts],
+    ...(watch === undefined ? {} : { onEvent: watch.handle }),
     passThrough: [...(judged ? ['--skip-tags', 'preflight'] : []), ...(session.context.passThrough ?? [])],
   });
   if (!judged) {

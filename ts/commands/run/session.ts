@@ -174,9 +174,12 @@ function createSession(context: CommandContext, options: SessionOptions, parts: 
         signal: context.signal,
         // The first -v is ours.
         verbosity: Math.max(0, context.console.verbosity - 1),
-        onEvent: recorder.emit,
         onSpawn: async (pid) => lock?.addChild(pid),
         ...run,
+        onEvent: (event) => {
+          recorder.emit(event);
+          run.onEvent?.(event);
+        },
       });
     },
   };
