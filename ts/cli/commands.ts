@@ -13,6 +13,7 @@ import { register as render } from '../commands/render.js';
 import { register as report } from '../commands/report.js';
 import { register as reset } from '../commands/reset.js';
 import { register as schema } from '../commands/schema.js';
+import { register as state } from '../commands/state.js';
 import { register as validate } from '../commands/validate.js';
 import type { Register } from './register.js';
 
@@ -23,6 +24,6 @@ export interface CommandGroup {
 
 export const commandGroups: ReadonlyArray<CommandGroup> = [
   { heading: 'The spec:', commands: [init, validate, render, schema] },
-  { heading: 'The cluster:', commands: [preflight, deploy, node, certs, reset, report, kubeconfig, artifacts] },
+  { heading: 'The cluster:', commands: [preflight, deploy, node, certs, reset, state, report, kubeconfig, artifacts] },
   { heading: 'This machine:', commands: [lab, doctor, completion] },
 ];

@@ -16,6 +16,8 @@ export interface ClusterHome {
   readonly lock: string;
   readonly kubeconfig: string;
   readonly runs: string;
+  /** Snapshots of etcd. */
+  readonly backups: string;
   /** What is deployed: what a changed spec is compared with. */
   readonly deployed: string;
   /** The operation that takes several steps and has not ended. */
@@ -37,6 +39,7 @@ export function clusterHome(root: string): ClusterHome {
     lock: at('artifacts.lock'),
     kubeconfig: at('kubeconfig'),
     runs: at('runs'),
+    backups: at('backups'),
     deployed: at('deployed.json'),
     operation: at('operation.json'),
     runLock: at('.lock'),
