@@ -5,8 +5,10 @@ import { loadSpec } from '../../spec/load.js';
 import { type ArchiveFile, writeArchive } from '../../state/archive.js';
 import { type Content, contentsOf, MANIFEST_NAME, MANIFEST_VERSION, type Manifest } from '../../state/contents.js';
 import { deriveKey, makeHeader, type SealOptions, seal } from '../../state/seal.js';
+import { environmentError } from '../../types/errors.js';
 import type { ClusterHome } from '../../types/home.js';
 import { packageVersion } from '../../types/package.js';
+import { SECRET_FILE_MODE } from '../../types/secrets.js';
 import { references } from './references.js';
 
 export interface ExportOptions extends SealOptions {
@@ -78,8 +80,14 @@ function* archiveFiles(manifest: Manifest, contents: ReadonlyArray<Content>, now
 /** Writes a private file in one step: whole, or not at all. */
 async function writeWhole(file: string, content: AsyncIterable<Buffer>, signal: AbortSignal): Promise<number> {
   const draft = `${file}.partial-${process.pid}`;
-  await rm(draft, { force: true });
-  const handle = await open(draft, 'wx', 0o600);
+  const handle = await open(draft, 'wx', SECRET_FILE_MODE).catch((cause: NodeJS.ErrnoException) => {
+    throw environmentError(`The file cannot be written: ${cause.message}.`, {
+      code: 'state-unwritable',
+      where: file,
+      next: 'Name a file in a folder that is there and that you may write to.',
+      cause,
+    });
+  });
   try {
     let bytes = 0;
     try {
