@@ -189,7 +189,7 @@ describe('export and import', () => {
     // The paths are those of the new place.
     expect(hosts).toContain(path.join(made, 'ssh', 'id_ed25519'));
     expect(variables).toContain(path.join(made, 'audit.yaml'));
-    expect(shell).toContain('CLUSTER_NAME');
+    expect(shell).toContain('export SERVICE_CIDR="10.254.0.0/16"');
   });
 
   test('make everything private, whatever it was', async () => {
