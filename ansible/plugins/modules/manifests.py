@@ -22,6 +22,13 @@ options:
   kubeconfig: {description: Its credentials on the host., type: path, required: true}
   field_manager: {description: Name under which fields are owned., type: str, default: k8s-ans}
   state: {description: Apply or delete., type: str, choices: [present, absent], default: present}
+  prune:
+    description:
+      - Like O(manifests); their objects are deleted where O(field_manager) has applied them. What somebody else made
+        under the same name stays.
+    type: list
+    elements: str
+    default: []
   wait:
     description: What to wait for after applying; all at once. Not in check mode.
     type: list
@@ -114,20 +121,24 @@ def compare(before, after):
     return [key for key, item in after.items() if key not in before or bare(before[key]) != bare(item)]
 
 
-def write_documents(module):
+def write_documents(module, option):
     """Return the -f arguments: files as they are, text in a file of the module's private folder."""
     words, texts = [], []
-    for manifest in module.params['manifests']:
+    for manifest in module.params[option]:
         if manifest.startswith('/') and '\n' not in manifest.strip():
             words += ['-f', manifest.strip()]
         elif manifest.strip():
             texts.append(manifest.strip('\n') + '\n')
     if texts:
-        path = os.path.join(module.tmpdir, 'manifests.yaml')
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'w', encoding='utf-8') as handle:
-            handle.write('---\n'.join(texts))
-        words += ['-f', path]
+        words += write_file(module, option + '.yaml', '---\n'.join(texts))
     return words
+
+
+def write_file(module, name, text):
+    path = os.path.join(module.tmpdir, name)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'w', encoding='utf-8') as handle:
+        handle.write(text)
+    return ['-f', path]
 
 
 def apply(module, kubectl, files):
@@ -152,13 +163,29 @@ def apply(module, kubectl, files):
     return compare(before, objects(out))
 
 
-def delete(module, kubectl, files):
-    code, out, err = kubectl.run('get', '--ignore-not-found', '-o', 'json', *files)
+def owned_by(manager, found):
+    """Return those of the objects that the field manager has applied."""
+    return {
+        key: item
+        for key, item in found.items()
+        if any(
+            entry.get('manager') == manager and entry.get('operation') == 'Apply'
+            for entry in item.get('metadata', {}).get('managedFields', [])
+        )
+    }
+
+
+def delete(module, kubectl, files, manager=None):
+    """Delete and return the deleted keys; with a manager, only what that one has applied."""
+    code, out, err = kubectl.run('get', '--ignore-not-found', '--show-managed-fields', '-o', 'json', *files)
     if code != 0 and not out.strip() and not_there(err):
         if module.check_mode:
             return ['(the API does not answer: what is there would be deleted)']
         module.fail_json(msg='kubectl get failed: %s' % err.strip()[-2000:], changed=False, changed_objects=[])
     before = objects(out) if out.strip() else {}
+    if manager:
+        before = owned_by(manager, before)
+        files = write_file(module, 'owned.json', json.dumps({'apiVersion': 'v1', 'kind': 'List', 'items': list(before.values())}))
     if not before or module.check_mode:
         return list(before)
     code, out, err = kubectl.run('delete', '--ignore-not-found', '--wait=true', '--timeout=120s', *files)
@@ -220,6 +247,7 @@ def main():
             'kubeconfig': {'type': 'path', 'required': True},
             'field_manager': {'type': 'str', 'default': 'k8s-ans'},
             'state': {'type': 'str', 'choices': ['present', 'absent'], 'default': 'present'},
+            'prune': {'type': 'list', 'elements': 'str', 'default': []},
             'wait': {'type': 'list', 'elements': 'dict', 'default': [], 'options': wait_options},
             'retry_seconds': {'type': 'int', 'default': 30},
         },
@@ -230,12 +258,12 @@ def main():
         if module.check_mode:
             module.exit_json(changed=True, changed_objects=['(kubectl is not there yet)'], changed_files=[])
         module.fail_json(msg='%s is not there; the binaries come before the manifests' % params['kubectl'])
-    files = write_documents(module)
-    if not files:
-        module.exit_json(changed=False, changed_objects=[], changed_files=[])
+    files, pruned = write_documents(module, 'manifests'), write_documents(module, 'prune')
     kubectl = Kubectl(module, params['retry_seconds'])
     act = apply if params['state'] == 'present' else delete
-    changed = act(module, kubectl, files)
+    changed = act(module, kubectl, files) if files else []
+    if pruned:
+        changed += delete(module, kubectl, pruned, params['field_manager'])
     if params['wait'] and params['state'] == 'present' and not module.check_mode:
         wait_for(module, kubectl, params['wait'], changed)
     module.exit_json(changed=bool(changed), changed_objects=changed, changed_files=changed)

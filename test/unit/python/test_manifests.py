@@ -29,6 +29,16 @@ class Compare(unittest.TestCase):
             list(manifests.objects(json.dumps(one) + '\n' + json.dumps(role) + '\n')), ['configmap/n/c', 'clusterrole/r']
         )
 
+    def test_what_others_made_is_not_owned(self):
+        by = lambda manager, operation: [{'manager': manager, 'operation': operation}]  # noqa: E731
+        found = {
+            'ours': config_map({}, managedFields=by('kubectl', 'Update') + by('k8s-ans', 'Apply')),
+            'edited': config_map({}, managedFields=by('k8s-ans', 'Update')),
+            'theirs': config_map({}, managedFields=by('helm', 'Apply')),
+            'unknown': config_map({}),
+        }
+        self.assertEqual(list(manifests.owned_by('k8s-ans', found)), ['ours'])
+
 
 if __name__ == '__main__':
     unittest.main()
