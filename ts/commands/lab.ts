@@ -16,6 +16,7 @@ import { clusterHome } from '../types/home.js';
 import { deploy } from './deploy.js';
 import { mustBuild } from './doctor/build.js';
 import { doctor } from './doctor.js';
+import { endOperation } from './run/operation.js';
 
 interface LabOptions {
   readonly name: string;
@@ -67,7 +68,9 @@ export const register: Register = (program, run) => {
       run(async (context) => {
         const result = await labDown(context, options);
         // The cluster went with its hosts; what is kept of its home makes another one on new hosts.
-        await removeDeployed(clusterHome(labHome(context.cwd, options.name).root));
+        const home = clusterHome(labHome(context.cwd, options.name).root);
+        await removeDeployed(home);
+        await endOperation(home);
         const engine = result.engineStopped ? ' Its engine is stopped.' : '';
         context.console.info(
           result.hosts.length === 0
