@@ -17,5 +17,3 @@ beforeAll(async () => {
 afterAll(async () => {
   await succeed(['lab', 'down', '--name', labName, '--purge']);
 });
-
-await import('./plan.js');
