@@ -21,9 +21,33 @@ const HOST_COPY: Readonly<Record<AuthorityName, string>> = {
   'front-proxy': '/etc/kubernetes/cert/front-proxy-ca.crt on every master',
 };
 
-/** The common name of a CA that this project makes. */
+/** The common name of the first CA that this project makes; those of its rotations end in `-2`, `-3`, and so on. */
 export function authorityCommonName(name: AuthorityName): string {
   return `${name}-ca`;
+}
+
+/** True for the common name of a CA that this project made under this name. */
+export function isAuthorityCommonName(name: AuthorityName, commonName: string): boolean {
+  const own = authorityCommonName(name);
+  return commonName === own || (commonName.startsWith(`${own}-`) && /^\d+$/.test(commonName.slice(own.length + 1)));
+}
+
+/**
+ * Reads the pair at `base` as a CA.
+ *
+ * @throws K8sAnsError `pki-ca-unusable` when it is not whole or cannot sign
+ */
+export async function readAuthority(
+  home: ClusterHome,
+  name: AuthorityName,
+  base: string,
+  now: Date,
+): Promise<Authority> {
+  const { certificate, key } = await readPair(home, base);
+  if (certificate === undefined || key === undefined) {
+    throw unusable(home, `${base}.${key === undefined ? 'key' : 'crt'}`, name, 'this file of it is missing');
+  }
+  return usable(home, name, base, certificate, key, now);
 }
 
 /**
@@ -43,7 +67,7 @@ export async function ensureAuthority(
   const [certificateFile, keyFile] = pairFiles(base);
   const stored = await readPair(home, base);
   if (stored.certificate !== undefined && stored.key !== undefined) {
-    const authority = usable(home, name, stored.certificate, stored.key, now);
+    const authority = usable(home, name, base, stored.certificate, stored.key, now);
     ledger.kept(certificateFile, keyFile);
     return authority;
   }
@@ -79,8 +103,14 @@ function rsaKey(pem: string): ReturnType<typeof createPrivateKey> {
   return key;
 }
 
-function usable(home: ClusterHome, name: AuthorityName, certificate: string, key: string, now: Date): Authority {
-  const base = AUTHORITY_FILES[name];
+function usable(
+  home: ClusterHome,
+  name: AuthorityName,
+  base: string,
+  certificate: string,
+  key: string,
+  now: Date,
+): Authority {
   let authority: Authority;
   try {
     authority = authorityFrom(certificate, key);
@@ -108,7 +138,7 @@ async function firstSignedBy(cluster: Cluster, home: ClusterHome, name: Authorit
     if (planned.get(base) === name) return base;
     const { certificate } = await readPair(home, base);
     try {
-      if (certificate && readCertificate(certificate).issuerCommonName === authorityCommonName(name)) return base;
+      if (certificate && isAuthorityCommonName(name, readCertificate(certificate).issuerCommonName)) return base;
     } catch {
       // Unreadable: it is issued again, whoever signed it.
     }

@@ -11,11 +11,17 @@ import { ensureLeaf, type Pair } from './leaf.js';
 import { Ledger, type PkiResult } from './ledger.js';
 import { AUTHORITY_NAMES, type AuthorityName, certificatePlan, kubeconfigPlan } from './plan.js';
 import { ensureServiceAccountKeys } from './service-account.js';
+import { ensureTrust } from './trust.js';
 import type { Authority } from './x509.js';
 
 export interface EnsureOptions {
   /** Stops between two files; what is written stays, and the next run goes on from it. */
   readonly signal?: AbortSignal;
+  /**
+   * Leaves to issue again although they fit: base path and the serial number of the certificate that is to go. One
+   * that has another serial number by now was issued by the run that is gone on with.
+   */
+  readonly renew?: ReadonlyMap<string, string>;
   /** For tests. */
   readonly now?: Date;
 }
@@ -25,22 +31,25 @@ export interface EnsureOptions {
  *
  * Run again it touches nothing. A missing leaf, one that no longer fits the plan (names, subject, usages, CA), one
  * that expired and one whose key does not match are issued again with a new key. CAs and the service account key are
- * never replaced. The caller holds the run lock.
+ * never replaced here (rotation.ts replaces a CA). The caller holds the run lock.
  *
  * @throws K8sAnsError `pki-ca-lost`, `pki-ca-unusable`, `pki-sa-lost`, `pki-sa-unusable`, `pki-encryption-key`,
  *   `pki-encryption-unusable`.
  */
 export async function ensurePki(cluster: Cluster, home: ClusterHome, options: EnsureOptions = {}): Promise<PkiResult> {
-  const { signal, now = new Date() } = options;
+  const { signal, renew, now = new Date() } = options;
   const ledger = new Ledger();
   signal?.throwIfAborted();
   await mkdir(home.pki, { recursive: true, mode: SECRET_FOLDER_MODE });
   await clean(home, ledger);
 
   const authorities = new Map<AuthorityName, Authority>();
+  const trust = new Map<AuthorityName, string>();
   await all(
     AUTHORITY_NAMES.map(async (name) => {
-      authorities.set(name, await ensureAuthority(cluster, home, name, ledger, now));
+      const signer = await ensureAuthority(cluster, home, name, ledger, now);
+      authorities.set(name, signer);
+      trust.set(name, await ensureTrust(home, name, signer.certificate, ledger));
     }),
   );
   const authority = (name: AuthorityName): Authority => authorities.get(name) as Authority;
@@ -49,7 +58,8 @@ export async function ensurePki(cluster: Cluster, home: ClusterHome, options: En
   const pairs = new Map<string, Pair>();
   await all([
     ...certificatePlan(cluster).map(async (request) => {
-      pairs.set(request.path, await ensureLeaf(cluster, home, request, authority(request.issuer), ledger, now, signal));
+      const issuing = { authority: authority(request.issuer), renew: renew?.get(request.path), now, signal };
+      pairs.set(request.path, await ensureLeaf(cluster, home, request, issuing, ledger));
     }),
     ensureServiceAccountKeys(cluster, home, [...authorities.values()], ledger),
     ensureEncryptionConfig(cluster, home, ledger),
@@ -63,7 +73,7 @@ export async function ensurePki(cluster: Cluster, home: ClusterHome, options: En
         cluster: cluster.name,
         user: request.user,
         server: request.server,
-        authority: authority('kubernetes').certificate,
+        authority: trust.get('kubernetes') as string,
         ...pair,
       });
       await ensureText(home, request.path, text, ledger);

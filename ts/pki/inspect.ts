@@ -19,7 +19,8 @@ export interface InspectedCertificate extends CertificateFacts {
  * @throws K8sAnsError `pki-missing` if there is none, `pki-unreadable` for a file that is no certificate.
  */
 export async function inspectPki(home: ClusterHome, now: Date = new Date()): Promise<InspectedCertificate[]> {
-  const bases = await listCertificates(home);
+  // The bundles hold copies of the CAs.
+  const bases = (await listCertificates(home)).filter((base) => !base.startsWith('trust/'));
   if (bases.length === 0) {
     throw environmentError('This cluster has no certificates on this machine yet.', {
       code: 'pki-missing',

@@ -13,19 +13,28 @@ export interface Pair {
   readonly key: string;
 }
 
+/** How a leaf is issued. */
+export interface Issuing {
+  readonly authority: Authority;
+  /** Serial number of a certificate that is to be issued again although it fits. */
+  readonly renew?: string | undefined;
+  readonly now: Date;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** The pair for the request: the stored one if it fits, else a new one with a new key. */
 export async function ensureLeaf(
   cluster: Cluster,
   home: ClusterHome,
   request: CertificateRequest,
-  authority: Authority,
+  issuing: Issuing,
   ledger: Ledger,
-  now: Date,
-  signal?: AbortSignal,
 ): Promise<Pair> {
+  const { authority, renew, now, signal } = issuing;
   const files = pairFiles(request.path);
   const stored = await readPair(home, request.path);
-  const fault = misfit(stored, request, authority, now);
+  const fault =
+    misfit(stored, request, authority, now) ?? (isSerial(stored, renew) ? 'it was to be renewed' : undefined);
   if (fault === undefined) {
     ledger.kept(...files);
     return stored as Pair;
@@ -39,6 +48,10 @@ export async function ensureLeaf(
   if (stored.certificate === undefined && stored.key === undefined) ledger.created(...files);
   else ledger.replaced(fault, ...files);
   return pair;
+}
+
+function isSerial(stored: StoredPair, serial: string | undefined): boolean {
+  return serial !== undefined && readCertificate(stored.certificate as string).serial === serial;
 }
 
 /** Why the stored pair cannot serve the request; undefined if it can. */

@@ -126,6 +126,7 @@ function groupVariables(cluster: Cluster): object {
     k8s_etcd_endpoints: etcd.endpoints,
     k8s_etcd_initial_cluster: etcd.initialCluster,
     k8s_pki_dir: new Jinja('{{ inventory_dir }}/pki'),
+    k8s_trust_dir: new Jinja('{{ inventory_dir }}/pki/trust'),
     k8s_environment_file: new Jinja('{{ inventory_dir }}/environment.sh'),
     etcd_data_dir: etcd.dataDir,
     etcd_wal_dir: etcd.walDir,
