@@ -66,7 +66,7 @@ async function run(register: Register, argv: string[], env: NodeJS.ProcessEnv = 
 
 describe('certs show', () => {
   test('lists every certificate, CAs first', async () => {
-    const { printed, results, error } = await run(certs, ['certs', 'show']);
+    const { printed, results, error } = await run(certs, ['certs', 'show', '--local']);
     expect(error).toBeUndefined();
     expect(printed).toMatch(/pki\/ca\.crt +│ kubernetes-ca +│ kubernetes-ca +│ \d{4}-\d\d-\d\d +│ +3649/);
     expect(printed).toContain('kubernetes-admin (system:masters)');
@@ -87,7 +87,7 @@ describe('certs show', () => {
   });
 
   test('fails when one expires within the threshold, after it has listed them', async () => {
-    const { printed, results, error } = await run(certs, ['certs', 'show', '--days', '90', '--cluster', 'lab']);
+    const { printed, results, error } = await run(certs, ['certs', 'show', '--local', '--days', '90', '--cluster', 'lab']);
     expect(printed).toContain('apiserver.crt');
     expect(error).toMatchObject({ code: 'certificates-expiring', exitCode: 1, where: home.pki });
     const { expiring } = results.certificates as { expiring: string[] };
@@ -96,13 +96,13 @@ describe('certs show', () => {
   });
 
   test('refuses a threshold that is no number, and a cluster without certificates', async () => {
-    expect((await run(certs, ['certs', 'show', '--days', 'soon'])).error).toMatchObject({
+    expect((await run(certs, ['certs', 'show', '--local', '--days', 'soon'])).error).toMatchObject({
       code: 'commander.invalidArgument',
     });
     const empty = path.join(user, 'empty');
     await mkdir(empty);
     await writeFile(path.join(empty, 'cluster.yaml'), 'name: empty\n');
-    expect((await run(certs, ['certs', 'show', '--cluster', empty])).error).toMatchObject({
+    expect((await run(certs, ['certs', 'show', '--local', '--cluster', empty])).error).toMatchObject({
       code: 'pki-missing',
       exitCode: 4,
     });

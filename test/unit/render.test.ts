@@ -48,7 +48,7 @@ describe('renderCluster', () => {
     expect(renderCluster(other)).toEqual(renderCluster(one));
   });
 
-  it('has no template but the two on purpose, and marks those of the user as unsafe', () => {
+  it('has no template but the three on purpose, and marks those of the user as unsafe', () => {
     const files = renderCluster(cluster('full'));
     const lines = [...files.values()]
       .join('')
@@ -57,6 +57,7 @@ describe('renderCluster', () => {
     expect(lines.map((line) => line.trim())).toEqual([
       'greeting: !unsafe "{{ not a template }}"',
       'k8s_pki_dir: "{{ inventory_dir }}/pki"',
+      'k8s_trust_dir: "{{ inventory_dir }}/pki/trust"',
       'k8s_environment_file: "{{ inventory_dir }}/environment.sh"',
     ]);
   });

@@ -65,6 +65,8 @@ const runEvent: z.ZodType<RunEvent> = z.discriminatedUnion('event', [
     bytes_sent: count.optional(),
     preflight: z.record(z.string(), z.unknown()).optional(),
     reset: z.record(z.string(), z.unknown()).optional(),
+    certificates: z.record(z.string(), z.unknown()).optional(),
+    old_pods: z.array(z.string()).optional(),
     module: z.string().optional(),
     msg: z.string().optional(),
     stderr: z.string().optional(),

@@ -80,6 +80,10 @@ export interface ResultEvent {
   readonly preflight?: Readonly<Record<string, unknown>> | undefined;
   /** What was taken back on a host, and what stays (ansible/plugins/modules/host_reset.py). */
   readonly reset?: Readonly<Record<string, unknown>> | undefined;
+  /** The certificates in the host's files and behind its ports (ansible/plugins/modules/certificates.py). */
+  readonly certificates?: Readonly<Record<string, unknown>> | undefined;
+  /** Pods that hold an older bundle of CAs (ansible/plugins/modules/published_trust.py). */
+  readonly old_pods?: ReadonlyArray<string> | undefined;
   /** On failure. */
   readonly module?: string | undefined;
   readonly msg?: string | undefined;

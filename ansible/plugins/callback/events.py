@@ -11,8 +11,9 @@ short_description: Writes a run's events as JSON lines
 description:
   - Writes one JSON object a line for each play, task, host start, result and retry, and for the final statistics.
   - The lines go to a channel of their own, so that neither C(-v) nor warnings mix with them.
-  - Of a result only C(changed_files), C(started), C(restarted), C(bytes_sent), C(preflight) and C(reset) are kept, and on
-    failure the message, the end of stderr and the unit's journal lines. Results of tasks with C(no_log) keep none of them.
+  - Of a result only C(changed_files), C(started), C(restarted), C(bytes_sent), C(preflight), C(reset), C(certificates)
+    and C(old_pods) are kept, and on failure the message, the end of stderr and the unit's journal lines. Results of
+    tasks with C(no_log) keep none of them.
   - The schema is described in C(docs/events.md).
 author:
   - k8s-ans authors
@@ -41,6 +42,8 @@ from ansible.plugins.callback import CallbackBase
 SCHEMA_VERSION = 1
 MESSAGE_LIMIT = 4000
 STDERR_LIMIT = 2000
+# A certificate of a large key with many names, as base64.
+CERTIFICATE_LIMIT = 20000
 JOURNAL_LINES = 40
 HIDDEN = "(hidden: the task has no_log)"
 
@@ -74,15 +77,15 @@ def clean_text(value, limit=MESSAGE_LIMIT, tail=False):
     return value
 
 
-def clean_data(value, depth=0):
+def clean_data(value, limit=MESSAGE_LIMIT, depth=0):
     """Return a JSON value with every string cleaned; anything else than JSON becomes text."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if depth < 6 and isinstance(value, dict):
-        return {clean_text(key, 200): clean_data(item, depth + 1) for key, item in value.items()}
+        return {clean_text(key, 200): clean_data(item, limit, depth + 1) for key, item in value.items()}
     if depth < 6 and isinstance(value, (list, tuple)):
-        return [clean_data(item, depth + 1) for item in list(value)[:1000]]
-    return clean_text(value)
+        return [clean_data(item, limit, depth + 1) for item in list(value)[:1000]]
+    return clean_text(value, limit)
 
 
 def phase_of(play):
@@ -248,7 +251,7 @@ class CallbackModule(CallbackBase):
             "unreachable": unreachable,
             "attempts": data.get("attempts") if isinstance(data.get("attempts"), int) else None,
         }
-        for key in ("changed_files", "started", "restarted"):
+        for key in ("changed_files", "started", "restarted", "old_pods"):
             found = [clean_text(text, 500) for source in sources for text in _strings(source.get(key))]
             fields[key] = found or None
         sent = [source.get("bytes_sent") for source in sources]
@@ -257,6 +260,8 @@ class CallbackModule(CallbackBase):
             for key in ("preflight", "reset"):
                 if isinstance(source.get(key), dict):
                     fields[key] = clean_data(source[key])
+            if isinstance(source.get("certificates"), dict):
+                fields["certificates"] = clean_data(source["certificates"], CERTIFICATE_LIMIT)
         if status in ("failed", "unreachable", "rescued", "ignored"):
             fields["module"] = task.action
             if hidden:

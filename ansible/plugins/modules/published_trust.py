@@ -33,7 +33,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-restarted: {description: 'Our workloads that were restarted, as KIND/NAMESPACE/NAME.', type: list, elements: str, returned: success}
+changed_objects:
+  description: Our workloads that were (in check mode, would be) restarted, as kind/namespace/name.
+  type: list
+  elements: str
+  returned: success
+changed_files: {description: 'The same, for the run''s report.', type: list, elements: str, returned: success}
 old_pods:
   description: "Running pods of others that started before, as NAMESPACE/NAME."
   type: list
@@ -188,7 +193,7 @@ def main():
     else:
         restarted = restart(cluster, ours, digest)
     left = old_pods(cluster.must(cluster.items("pods"), "pods"), config_maps)
-    module.exit_json(changed=bool(restarted), restarted=restarted, old_pods=left)
+    module.exit_json(changed=bool(restarted), changed_objects=restarted, changed_files=restarted, old_pods=left)
 
 
 if __name__ == "__main__":
