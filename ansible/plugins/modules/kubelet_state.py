@@ -65,14 +65,22 @@ def read(path):
         return None
 
 
+def not_after(certificate):
+    """When it ends, with the time zone that libraries before 42 do not give."""
+    if hasattr(certificate, "not_valid_after_utc"):
+        return certificate.not_valid_after_utc
+    return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+
+
 def fault(pem, issuer, now):
     """What is wrong with the certificate, or None. The issuer's key is RSA, as all CAs of this project are."""
     try:
         certificate = x509.load_pem_x509_certificate(pem, default_backend())
     except ValueError:
         return "cannot be read"
-    if certificate.not_valid_after <= now:
-        return "expired on %s" % certificate.not_valid_after.isoformat()
+    end = not_after(certificate)
+    if end <= now:
+        return "expired on %s" % end.strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
         if certificate.issuer != issuer.subject:
             raise InvalidSignature
@@ -114,9 +122,7 @@ def main():
     if not HAS_CRYPTOGRAPHY:
         module.fail_json(msg=missing_required_lib("cryptography"))
     issuer = x509.load_pem_x509_certificate(module.params["issuer"].encode(), default_backend())
-    # Naive, as not_valid_after is: its successor not_valid_after_utc is younger than the oldest supported library.
-    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
-    reason = judge(client, server, issuer, now)
+    reason = judge(client, server, issuer, datetime.datetime.now(datetime.timezone.utc))
     module.exit_json(changed=False, joined=reason == "", reason=reason)
 
 
