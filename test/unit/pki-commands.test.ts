@@ -87,7 +87,15 @@ describe('certs show', () => {
   });
 
   test('fails when one expires within the threshold, after it has listed them', async () => {
-    const { printed, results, error } = await run(certs, ['certs', 'show', '--local', '--days', '90', '--cluster', 'lab']);
+    const { printed, results, error } = await run(certs, [
+      'certs',
+      'show',
+      '--local',
+      '--days',
+      '90',
+      '--cluster',
+      'lab',
+    ]);
     expect(printed).toContain('apiserver.crt');
     expect(error).toMatchObject({ code: 'certificates-expiring', exitCode: 1, where: home.pki });
     const { expiring } = results.certificates as { expiring: string[] };

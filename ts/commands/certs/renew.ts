@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { Run } from '../../cli/register.js';
 import { type InspectedCertificate, inspectPki } from '../../pki/inspect.js';
 import { plural } from '../../report/format.js';
+import { refuseForbiddenChanges } from '../../spec/changes.js';
 import { loadCluster } from '../../spec/load.js';
 import { locateCluster } from '../../spec/locate.js';
 import type { CommandContext } from '../../types/console.js';
@@ -44,6 +45,7 @@ async function renew(context: CommandContext, options: RenewOptions): Promise<vo
   const session = { command: 'certs renew', cluster, home, lock: true, check: false };
   let serials: Record<string, string> = {};
   const done = await runSession(context, session, async (current) => {
+    await refuseForbiddenChanges(home, cluster);
     await runPreflight(current, options);
     const subject = options.days === undefined ? 'all' : `within ${options.days} days`;
     const chosen = leavesToRenew(await inspectPki(home), options.days);

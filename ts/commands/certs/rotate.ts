@@ -16,6 +16,7 @@ import {
 import { readPair } from '../../pki/store.js';
 import { nextPath, previousPath } from '../../pki/trust.js';
 import { plural } from '../../report/format.js';
+import { refuseForbiddenChanges } from '../../spec/changes.js';
 import { loadCluster } from '../../spec/load.js';
 import { clusterOption, locateCluster } from '../../spec/locate.js';
 import type { CommandContext } from '../../types/console.js';
@@ -95,6 +96,7 @@ async function rotate(
     if (options.undo && stages.every((stage) => stage === 'none') && (await pendingOperation(home)) === undefined) {
       throw nothingToUndo();
     }
+    await refuseForbiddenChanges(home, cluster);
     await runPreflight(session, {});
     const data = { stage: firstStage(stages, options.undo === true), undo: options.undo === true };
     const begun = await beginOperation(home, { command: 'certs rotate-ca', subject, again, data });

@@ -2,7 +2,7 @@
 import { ensurePki } from '../../pki/ensure.js';
 import { type Observation, readObservation } from '../../pki/observed.js';
 import type { ResultEvent } from '../../types/events.js';
-import { deployPlaybook, writeInventory } from './deploy.js';
+import { writeInventory } from './deploy.js';
 import { playbookError } from './finish.js';
 import type { RunSession } from './session.js';
 
@@ -32,7 +32,12 @@ export async function rollOutCertificates(session: RunSession, step: string, opt
     ({ created, replaced }) =>
       created.length + replaced.length > 0 ? `${created.length} files made, ${replaced.length} replaced` : 'unchanged',
   );
-  const result = await deployPlaybook(session, { limit: options.limit, tags: CERTIFICATE_PHASES }, { judged: true });
+  const result = await session.playbook('deploy', {
+    limit: options.limit,
+    tags: CERTIFICATE_PHASES,
+    // The hosts were judged before the operation began.
+    passThrough: ['--skip-tags', 'preflight', ...(context.passThrough ?? [])],
+  });
   if (result.outcome !== 'done') throw playbookError(session, options.again);
 }
 
