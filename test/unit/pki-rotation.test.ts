@@ -2,6 +2,7 @@
 import { X509Certificate } from 'node:crypto';
 import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { execa } from 'execa';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { ensurePki } from '../../ts/pki/ensure.js';
@@ -48,7 +49,7 @@ async function issuers(home: ClusterHome): Promise<Record<string, string>> {
 
 const ONE = { kubernetes: 'kubernetes-ca', etcd: 'etcd-ca', 'front-proxy': 'front-proxy-ca' };
 
-describe('outside a rotation', () => {
+describe('outside a rotation', { timeout: 60_000 }, () => {
   test('what is trusted is what signs', async () => {
     expect(await read(original, 'trust/ca.crt')).toBe(await read(original, 'ca.crt'));
     expect(await trusted(original, 'etcd-ca')).toEqual(['etcd-ca']);
@@ -60,7 +61,7 @@ describe('outside a rotation', () => {
   });
 });
 
-describe('a rotation', () => {
+describe('a rotation', { timeout: 60_000 }, () => {
   test('goes through its stages', async () => {
     const home = await copyOf(original);
     await prepareNext(cluster, home, 'kubernetes');
@@ -86,12 +87,24 @@ describe('a rotation', () => {
     expect(await rotationStage(home, 'kubernetes')).toBe('reissue');
     expect(await read(home, 'trust/ca.crt')).toBe(bundle);
     expect(await issuers(home)).toEqual({ ...ONE, kubernetes: 'kubernetes-ca-2' });
+    const served = await read(home, 'hosts/m1/apiserver.crt');
+    expect(served.endsWith(await read(home, 'chain/ca.crt'))).toBe(true);
+    expect((await read(home, 'admin.crt')).match(/BEGIN/g)).toHaveLength(1);
 
     await retirePrevious(home, 'kubernetes');
     await ensurePki(cluster, home);
     expect(await rotationStage(home, 'kubernetes')).toBe('none');
     expect(await trusted(home, 'ca')).toEqual(['kubernetes-ca-2']);
-    expect(await ensurePki(cluster, home)).toMatchObject({ created: [], replaced: [] });
+    expect(await ensurePki(cluster, home)).toMatchObject({ created: [], replaced: [], removed: [] });
+    // Who trusts the old CA alone, as a pod that was not restarted, still verifies the API server.
+    for (const root of [path.join(original.pki, 'ca.crt'), path.join(home.pki, 'ca.crt')]) {
+      const chain = ['-untrusted', path.join(home.pki, 'hosts/m1/apiserver.crt')];
+      const purpose = ['-purpose', 'sslserver', '-verify_hostname', 'kubernetes.default'];
+      await execa('openssl', [
+        ...['verify', '-x509_strict', '-CAfile', root, ...chain, ...purpose],
+        path.join(home.pki, 'hosts/m1/apiserver.crt'),
+      ]);
+    }
 
     await prepareNext(cluster, home, 'kubernetes');
     await ensurePki(cluster, home);
@@ -112,6 +125,7 @@ describe('a rotation', () => {
     expect(await read(home, 'ca.key')).toBe(before);
     expect(await trusted(home, 'ca')).toEqual(['kubernetes-ca', 'kubernetes-ca-2']);
     expect(await issuers(home)).toEqual(ONE);
+    expect((await read(home, 'hosts/m1/apiserver.crt')).match(/BEGIN/g)).toHaveLength(1);
     await discardNext(home, 'kubernetes');
     await discardNext(home, 'etcd');
     await ensurePki(cluster, home);
@@ -176,7 +190,7 @@ describe('a rotation', () => {
   });
 });
 
-describe('renewal', () => {
+describe('renewal', { timeout: 60_000 }, () => {
   test('issues what has the serial number named, once', async () => {
     const home = await copyOf(original);
     const serial = new X509Certificate(await read(home, 'admin.crt')).serialNumber.toLowerCase();

@@ -5,9 +5,10 @@ import type { Cluster } from '../types/cluster.js';
 import type { ClusterHome } from '../types/home.js';
 import { readTextIfExists, SECRET_FOLDER_MODE, tighten, writeSecret } from '../types/secrets.js';
 import { ensureAuthority } from './authority.js';
+import { ensureChain } from './chain.js';
 import { ensureEncryptionConfig } from './encryption.js';
 import { renderKubeconfig } from './kubeconfig.js';
-import { ensureLeaf, type Pair } from './leaf.js';
+import { ensureLeaf, type Issuing, type Pair } from './leaf.js';
 import { Ledger, type PkiResult } from './ledger.js';
 import { AUTHORITY_NAMES, type AuthorityName, certificatePlan, kubeconfigPlan } from './plan.js';
 import { ensureServiceAccountKeys } from './service-account.js';
@@ -54,11 +55,18 @@ export async function ensurePki(cluster: Cluster, home: ClusterHome, options: En
   );
   const authority = (name: AuthorityName): Authority => authorities.get(name) as Authority;
 
+  const chain = await ensureChain(home, authority('kubernetes'), ledger, now);
   signal?.throwIfAborted();
   const pairs = new Map<string, Pair>();
   await all([
     ...certificatePlan(cluster).map(async (request) => {
-      const issuing = { authority: authority(request.issuer), renew: renew?.get(request.path), now, signal };
+      const issuing: Issuing = {
+        authority: authority(request.issuer),
+        chain: request.issuer === 'kubernetes' && request.usages.includes('server') ? chain : undefined,
+        renew: renew?.get(request.path),
+        now,
+        signal,
+      };
       pairs.set(request.path, await ensureLeaf(cluster, home, request, issuing, ledger));
     }),
     ensureServiceAccountKeys(cluster, home, [...authorities.values()], ledger),

@@ -16,6 +16,8 @@ export interface Pair {
 /** How a leaf is issued. */
 export interface Issuing {
   readonly authority: Authority;
+  /** What stands behind the certificate in its file, PEM: see chain.ts. */
+  readonly chain?: string | undefined;
   /** Serial number of a certificate that is to be issued again although it fits. */
   readonly renew?: string | undefined;
   readonly now: Date;
@@ -30,24 +32,37 @@ export async function ensureLeaf(
   issuing: Issuing,
   ledger: Ledger,
 ): Promise<Pair> {
-  const { authority, renew, now, signal } = issuing;
+  const { authority, chain = '', renew, now, signal } = issuing;
   const files = pairFiles(request.path);
   const stored = await readPair(home, request.path);
   const fault =
     misfit(stored, request, authority, now) ?? (isSerial(stored, renew) ? 'it was to be renewed' : undefined);
   if (fault === undefined) {
-    ledger.kept(...files);
-    return stored as Pair;
+    const { certificate, key } = stored as Pair;
+    const whole = firstOf(certificate) + chain;
+    if (certificate === whole) {
+      ledger.kept(...files);
+      return { certificate, key };
+    }
+    const pair = { certificate: whole, key };
+    await writePair(home, request.path, pair);
+    ledger.replaced('what leads to its CA changed', files[0]);
+    return pair;
   }
   signal?.throwIfAborted();
   const key = await generatePrivateKey(cluster.pki.keyBits);
   signal?.throwIfAborted();
   const validity = { now, days: cluster.pki.certificateDays };
-  const pair = { certificate: issueLeaf(authority, createPrivateKey(key), request, validity), key };
+  const pair = { certificate: issueLeaf(authority, createPrivateKey(key), request, validity) + chain, key };
   await writePair(home, request.path, pair);
   if (stored.certificate === undefined && stored.key === undefined) ledger.created(...files);
   else ledger.replaced(fault, ...files);
   return pair;
+}
+
+/** The certificate itself, as this project writes it: without what stands behind it. */
+function firstOf(pem: string): string {
+  return `${/^-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/s.exec(pem)?.[0] ?? pem.trimEnd()}\n`;
 }
 
 function isSerial(stored: StoredPair, serial: string | undefined): boolean {

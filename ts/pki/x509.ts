@@ -88,6 +88,23 @@ export function issueAuthority(
   return signed(certificate, key);
 }
 
+/** The key and subject of one authority certified by another (PEM): for whoever trusts that other one alone. */
+export function issueCross(by: Authority, subject: Authority, now: Date): string {
+  const issuer = forge.pki.certificateFromPem(by.certificate);
+  const own = forge.pki.certificateFromPem(subject.certificate);
+  const end = Math.min(issuer.validity.notAfter.getTime(), own.validity.notAfter.getTime());
+  const certificate = newCertificate(subject.key, now, new Date(end));
+  certificate.setSubject(own.subject.attributes);
+  certificate.setIssuer(issuer.subject.attributes);
+  certificate.setExtensions([
+    { name: 'basicConstraints', critical: true, cA: true },
+    { name: 'keyUsage', critical: true, keyCertSign: true, cRLSign: true },
+    { name: 'subjectKeyIdentifier' },
+    { name: 'authorityKeyIdentifier', keyIdentifier: keyIdentifier(issuer) },
+  ]);
+  return signed(certificate, by.key);
+}
+
 /** A leaf certificate (PEM) for the key, signed by the authority. It never outlives the authority. */
 export function issueLeaf(
   authority: Authority,
