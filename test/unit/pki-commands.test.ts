@@ -117,6 +117,22 @@ describe('certs show', () => {
   });
 });
 
+describe('certs rotate-ca', () => {
+  test('refuses a CA that there is not, and a way back that stops half-way', async () => {
+    expect((await run(certs, ['certs', 'rotate-ca', 'kubelet'])).error).toMatchObject({
+      code: 'commander.invalidArgument',
+      message: expect.stringContaining('Name one of kubernetes, etcd, front-proxy, or all.'),
+    });
+    expect((await run(certs, ['certs', 'rotate-ca', '--until', 'finish'])).error).toMatchObject({
+      message: expect.stringContaining('Allowed choices are trust, reissue.'),
+    });
+    expect((await run(certs, ['certs', 'rotate-ca', '--undo', '--until', 'trust'])).error).toMatchObject({
+      code: 'usage',
+      exitCode: 2,
+    });
+  });
+});
+
 describe('kubeconfig', () => {
   const target = (): string => path.join(user, '.kube', 'config');
 

@@ -207,7 +207,7 @@ function oldPodsText(pods: ReadonlyArray<string>): string {
   const shown = pods.slice(0, 20).map((pod) => `  ${pod}`);
   const rest = pods.length > shown.length ? [`  and ${pods.length - shown.length} more`] : [];
   return [
-    `${plural(pods.length, 'pod')} started before the new CA was trusted. Those whose program reads ca.crt only when it starts cannot verify the API server under the new CA until they are restarted:`,
+    `${plural(pods.length, 'pod')} started before the new CA was trusted. Those whose program reads ca.crt only when it starts go on with the old CA: API servers stay verifiable for them until that one ends, kubelets do not. Restart them when it suits you:`,
     ...shown,
     ...rest,
   ].join('\n');
