@@ -36,8 +36,9 @@ export async function createRunFolder(home: ClusterHome, command: string, now = 
     .toISOString()
     .replace(/\.\d+Z$/, 'Z')
     .replaceAll(/[-:]/g, '');
+  const what = command.replaceAll(/[^\w.]+/g, '-');
   for (let number = 1; ; number += 1) {
-    const id = `${stamp}-${command}${number > 1 ? `-${number}` : ''}`;
+    const id = `${stamp}-${what}${number > 1 ? `-${number}` : ''}`;
     try {
       await mkdir(path.join(home.runs, id), { mode: 0o700 });
     } catch (error) {

@@ -32,7 +32,7 @@ export async function addNode(context: CommandContext, options: AddOptions): Pro
     if (known === undefined) enterHost(document, before, wanted);
   });
   const { cluster } = draft;
-  return runSession(context, { command: 'node-add', cluster, home, lock: true, check: false }, async (session) => {
+  return runSession(context, { command: `node add ${wanted.name}`, cluster, home, lock: true, check: false }, async (session) => {
     await refusePending(home);
     if (known === undefined) {
       try {

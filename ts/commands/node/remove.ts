@@ -56,7 +56,7 @@ export async function removeNode(context: CommandContext, options: RemoveOptions
     await confirmDestruction(context, describe(before, leaving), `Remove ${name} from ${before.name}?`);
   } else context.console.info(`Going on with the removal of ${name}.`);
 
-  const session = { command: 'node-remove', cluster: draft.cluster, home, lock: true, check: false };
+  const session = { command: `node remove ${name}`, cluster: draft.cluster, home, lock: true, check: false };
   const done = await runSession(context, session, async (current) => {
     const step = async (playbook: string): Promise<void> => runStep(current, playbook, options);
     if (pending === undefined) await refusePending(home);
