@@ -103,6 +103,15 @@ export function begunFacts(
   };
 }
 
+/** The record without a host that has left. Pure. */
+export function factsWithout(before: DeployedFacts, name: string): DeployedFacts {
+  return {
+    ...before,
+    hosts: before.hosts.filter((entry) => entry.name !== name),
+    members: before.members.filter((member) => member !== name),
+  };
+}
+
 /**
  * What is deployed, or undefined where nothing is (or by a release that kept no record).
  *

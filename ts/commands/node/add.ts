@@ -1,6 +1,7 @@
 /** `node add`: a host becomes part of the running cluster. */
 import { renderCluster } from '../../render/render.js';
 import { writeRendered } from '../../render/write.js';
+import { refuseForbiddenChanges } from '../../spec/changes.js';
 import { draftSpec, writeDraft } from '../../spec/edit.js';
 import { loadCluster } from '../../spec/load.js';
 import type { CommandContext } from '../../types/console.js';
@@ -32,18 +33,23 @@ export async function addNode(context: CommandContext, options: AddOptions): Pro
     if (known === undefined) enterHost(document, before, wanted);
   });
   const { cluster } = draft;
-  return runSession(context, { command: `node add ${wanted.name}`, cluster, home, lock: true, check: false }, async (session) => {
-    await refusePending(home);
-    if (known === undefined) {
-      try {
-        await writeInventory(session);
-        await runPreflight(session, options);
-      } catch (error) {
-        await writeRendered(home, renderCluster(before));
-        throw error;
+  return runSession(
+    context,
+    { command: `node add ${wanted.name}`, cluster, home, lock: true, check: false },
+    async (session) => {
+      await refusePending(home);
+      await refuseForbiddenChanges(home, cluster);
+      if (known === undefined) {
+        try {
+          await writeInventory(session);
+          await runPreflight(session, options);
+        } catch (error) {
+          await writeRendered(home, renderCluster(before));
+          throw error;
+        }
+        await writeDraft(home, draft);
       }
-      await writeDraft(home, draft);
-    }
-    await convergeCluster(session, { ...options, cluster });
-  });
+      await convergeCluster(session, { ...options, cluster });
+    },
+  );
 }

@@ -3,6 +3,8 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { type LeavingHost, renderCluster } from '../../render/render.js';
 import { writeRendered } from '../../render/write.js';
+import { refuseForbiddenChanges } from '../../spec/changes.js';
+import { factsWithout, readDeployed, writeDeployed } from '../../spec/deployed.js';
 import { draftSpec, removeHost, writeDraft } from '../../spec/edit.js';
 import { loadCluster } from '../../spec/load.js';
 import type { Cluster, Host } from '../../types/cluster.js';
@@ -10,7 +12,7 @@ import type { CommandContext } from '../../types/console.js';
 import { ExitCode, K8sAnsError } from '../../types/errors.js';
 import type { ResultEvent } from '../../types/events.js';
 import type { ClusterHome } from '../../types/home.js';
-import { confirmDestruction } from '../run/confirm.js';
+import { agreeToDestroy } from '../run/agree.js';
 import { convergeCluster, writeInventory } from '../run/deploy.js';
 import { playbookError } from '../run/finish.js';
 import { beginOperation, endOperation, type Operation, pendingOperation, refusePending } from '../run/operation.js';
@@ -53,13 +55,16 @@ export async function removeNode(context: CommandContext, options: RemoveOptions
   const master = pending?.master ?? before.masters.some((one) => one.name === name);
   const leaving: LeavingHost = { host, dead: options.dead, master, timeoutSeconds: options.timeoutSeconds };
   if (pending === undefined) {
-    await confirmDestruction(context, describe(before, leaving), `Remove ${name} from ${before.name}?`);
+    await agreeToDestroy(context, { losses: describe(before, leaving), name });
   } else context.console.info(`Going on with the removal of ${name}.`);
 
   const session = { command: `node remove ${name}`, cluster: draft.cluster, home, lock: true, check: false };
   const done = await runSession(context, session, async (current) => {
     const step = async (playbook: string): Promise<void> => runStep(current, playbook, options);
-    if (pending === undefined) await refusePending(home);
+    if (pending === undefined) {
+      await refusePending(home);
+      await refuseForbiddenChanges(home, before);
+    }
     await writeInventory(current, { leaving });
     try {
       await leave(current, leaving, options);
@@ -79,12 +84,19 @@ export async function removeNode(context: CommandContext, options: RemoveOptions
     await step('forget');
     if (!leaving.dead) await step('reset');
     await rm(path.join(home.pki, 'hosts', name), { recursive: true, force: true });
+    await recordAsGone(home, name);
     await writeInventory(current);
     await endOperation(home);
   });
   const notice = etcdNotice(draft.cluster);
   if (done.error === undefined && notice !== undefined) context.console.warn(notice);
   return done;
+}
+
+/** A run that left hosts out (`--limit`) has recorded the others alone. */
+async function recordAsGone(home: ClusterHome, name: string): Promise<void> {
+  const record = await readDeployed(home);
+  if (record !== undefined) await writeDeployed(home, factsWithout(record.cluster, name), record.state);
 }
 
 interface Pending {
