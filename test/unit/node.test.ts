@@ -15,6 +15,7 @@ import {
 import { leaveError } from '../../ts/commands/node/remove.js';
 import { duration } from '../../ts/commands/node.js';
 import { renderCluster } from '../../ts/render/render.js';
+import { deployedFacts, factsWithout } from '../../ts/spec/deployed.js';
 import { draftSpec, editSpec, removeHost } from '../../ts/spec/edit.js';
 import { loadCluster } from '../../ts/spec/load.js';
 import type { Cluster } from '../../ts/types/cluster.js';
@@ -134,6 +135,14 @@ describe('the spec of a running cluster', () => {
 });
 
 describe('a removal', () => {
+  it('leaves the record of what is deployed without the host', () => {
+    const before = deployedFacts(exampleCluster());
+    const after = factsWithout(before, 'k8smaster01');
+    expect(after.members).toEqual(['k8smaster02', 'k8smaster03']);
+    expect(after.hosts.map(({ name }) => name)).toEqual(['k8smaster02', 'k8smaster03', 'k8snode01', 'k8snode02']);
+    expect({ ...after, hosts: before.hosts, members: before.members }).toEqual(before);
+  });
+
   it('of a host that is not there names the nearest, and all', () => {
     expect(unknownHost(exampleCluster(), 'k8snode1')).toMatchObject({
       code: 'node-unknown',
