@@ -42,7 +42,10 @@ def clear_data(report, notes, data, kept):
 
 def remove_blocks(report, notes):
     """Take our blocks out of other people's files; the rest of a file stays byte for byte."""
-    for path, marks in sorted(notes.content['blocks'].items()):
+    blocks = dict(notes.content['blocks'])
+    if notes.adopted:
+        blocks.setdefault('/etc/hosts', [[file_entries.MARKER_BEGIN, file_entries.MARKER_END, False]])
+    for path, marks in sorted(blocks.items()):
         try:
             with open(path, 'rb') as handle:
                 before = handle.read()

@@ -48,6 +48,13 @@ class Report:
         if entry not in self.failed:
             self.failed.append(entry)
 
+    def complete(self, foretold):
+        """Take over what check mode foretold and what then went by itself, as a pod's mounts with the pod."""
+        left = set(entry['what'] for entry in self.left + self.failed)
+        for kind in KINDS:
+            gone = [what for what in foretold.done[kind] if what not in left]
+            self.done[kind] = gone + [what for what in self.done[kind] if what not in gone]
+
     @property
     def changed(self):
         """Whether anything was done."""

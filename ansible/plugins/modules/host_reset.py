@@ -195,8 +195,12 @@ def main():
                 # Interrupted from here on, the next reset knows that the host is ours.
                 notes.save()
         if notes is not None:
+            foretold = reset_report.Report(True)
+            if not module.check_mode:
+                reset(module, notes, foretold)
             reset(module, notes, report)
             if not report.failed:
+                report.complete(foretold)
                 report.do('removed', ledger.FOLDER, lambda: shutil.rmtree(ledger.FOLDER))
     except ledger.Damaged as error:
         module.fail_json(msg=str(error))
