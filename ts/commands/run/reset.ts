@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import { removeDeployed } from '../../spec/deployed.js';
 import type { Cluster } from '../../types/cluster.js';
 import type { CommandContext } from '../../types/console.js';
 import { runError, usageError } from '../../types/errors.js';
@@ -96,7 +97,11 @@ export async function resetCluster(
     const broken = hostsThat(session.events, 'failed');
     // Without statistics the playbook itself broke off, and the hosts may be half-way.
     if (result.outcome !== 'done' && (broken.length > 0 || silent.length === 0)) throw incomplete(session, options);
-    if (!check) await endOperation(home);
+    if (!check) {
+      // From now on the spec may be changed in everything. A host that was down is still cleaned by the next reset.
+      if (options.whole) await removeDeployed(home);
+      await endOperation(home);
+    }
     if (silent.length > 0) throw unreachable(silent, options);
     if (!check && options.forget) await forget(session);
   });
