@@ -23,8 +23,34 @@ function cell(value) {
   return `\`${(text.length > 90 ? 'see defaults/main.yml' : text).replaceAll('|', '\\|')}\``;
 }
 
+/** A tasks file beside main that can be called by its own name. */
+function partOf(name, { short_description, description, options }, defaults) {
+  return [
+    `## \`tasks_from: ${name}\``,
+    '',
+    `${short_description}. ${[description]
+      .flat()
+      .join(' ')
+      .replace(/C\(([^)]*)\)/g, '`$1`')}`,
+    '',
+    ...(Object.keys(options).length === 0 ? [] : tableOf(options, defaults)),
+  ];
+}
+
+function tableOf(options, defaults) {
+  return [
+    '| variable | type | default | what |',
+    '| --- | --- | --- | --- |',
+    ...Object.entries(options).map(
+      ([key, option]) => `| \`${key}\` | ${option.type} | ${cell(defaults.get(key))} | ${option.description} |`,
+    ),
+    '',
+  ];
+}
+
 function readme(role) {
-  const { main } = parse(readFileSync(path.join(roles, role, 'meta', 'argument_specs.yml'), 'utf8')).argument_specs;
+  const specs = parse(readFileSync(path.join(roles, role, 'meta', 'argument_specs.yml'), 'utf8')).argument_specs;
+  const { main, ...parts } = specs;
   const defaults = defaultsOf(role);
   const rows = (required) =>
     Object.entries(main.options)
@@ -56,6 +82,7 @@ function readme(role) {
     '| --- | --- | --- | --- |',
     ...rows(false),
     '',
+    ...Object.entries(parts).flatMap(([name, part]) => partOf(name, part, defaults)),
     '## Example',
     '',
     '```yaml',

@@ -14,6 +14,8 @@ const PYTHON_TESTS = [
   'test_certificates',
   'test_drain',
   'test_etcd_members',
+  'test_etcd_backup',
+  'test_etcd_restore',
   'test_file_entries',
   'test_host_facts',
   'test_host_reset',

@@ -76,6 +76,7 @@ describe('resolveCluster', () => {
         dataDir: '/data/k8s/etcd/data',
         walDir: '/data/k8s/etcd/wal',
         quotaBytes: 8 * 1024 ** 3,
+        backup: { enabled: false, schedule: 'daily', keep: 7, directory: '/data/k8s/etcd/backup' },
       },
       kubeProxy: { mode: 'nftables', scheduler: 'rr', config: {} },
       kubelet: { maxPods: 110, config: {} },

@@ -4,6 +4,7 @@ import { register as certs } from '../commands/certs.js';
 import { register as completion } from '../commands/completion.js';
 import { register as deploy } from '../commands/deploy.js';
 import { register as doctor } from '../commands/doctor.js';
+import { register as etcd } from '../commands/etcd.js';
 import { register as init } from '../commands/init.js';
 import { register as kubeconfig } from '../commands/kubeconfig.js';
 import { register as lab } from '../commands/lab.js';
@@ -24,6 +25,9 @@ export interface CommandGroup {
 
 export const commandGroups: ReadonlyArray<CommandGroup> = [
   { heading: 'The spec:', commands: [init, validate, render, schema] },
-  { heading: 'The cluster:', commands: [preflight, deploy, node, certs, reset, state, report, kubeconfig, artifacts] },
+  {
+    heading: 'The cluster:',
+    commands: [preflight, deploy, node, certs, etcd, reset, state, report, kubeconfig, artifacts],
+  },
   { heading: 'This machine:', commands: [lab, doctor, completion] },
 ];

@@ -67,6 +67,7 @@ const runEvent: z.ZodType<RunEvent> = z.discriminatedUnion('event', [
     reset: z.record(z.string(), z.unknown()).optional(),
     certificates: z.record(z.string(), z.unknown()).optional(),
     old_pods: z.array(z.string()).optional(),
+    etcd: z.record(z.string(), z.unknown()).optional(),
     module: z.string().optional(),
     msg: z.string().optional(),
     stderr: z.string().optional(),

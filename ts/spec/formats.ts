@@ -171,6 +171,32 @@ export const hostPath: Check = (value) => {
   return undefined;
 };
 
+const calendarWords = [
+  'minutely',
+  'hourly',
+  'daily',
+  'weekly',
+  'monthly',
+  'quarterly',
+  'semiannually',
+  'yearly',
+  'annually',
+];
+
+/**
+ * A time of systemd's OnCalendar, one line. What its numbers mean, only systemd knows in full: the role has it checked
+ * on the host before it is used.
+ * https://www.freedesktop.org/software/systemd/man/latest/systemd.time.html#Calendar%20Events
+ */
+export const calendar: Check = (value) => {
+  if (calendarWords.includes(value)) return undefined;
+  if (/\d|\*/.test(value) && /^[A-Za-z0-9*:/.,~_+ -]+$/.test(value) && value.trim() === value) return undefined;
+  return {
+    message: `${quoted(value)} is not a time of systemd's OnCalendar`,
+    hint: 'write daily, hourly, or such as Mon..Fri 03:00',
+  };
+};
+
 /** An https URL, e.g. a mirror's. */
 export const httpsUrl: Check = (value) => {
   const url = URL.canParse(value) ? new URL(value) : undefined;

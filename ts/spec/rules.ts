@@ -375,6 +375,7 @@ const folders: Rule = ({ spec, report, sound, given }) => {
   const paths: ReadonlyArray<readonly [SpecPath, string]> = [
     [['etcd', 'dataDir'], spec.etcd.dataDir],
     [['etcd', 'walDir'], spec.etcd.walDir],
+    [['etcd', 'backup', 'directory'], spec.etcd.backup.directory],
     [['runtime', 'dataDir'], spec.runtime.dataDir],
     [['paths', 'data'], spec.paths.data],
     [['paths', 'bin'], spec.paths.bin],

@@ -160,6 +160,19 @@ export const specSchema = z
         quotaBytes: whole(67108864, 17179869184)
           .default(8589934592)
           .describe('Largest size of the database in bytes; etcd advises 8 GiB at most.'),
+        backup: z
+          .strictObject({
+            enabled: z.boolean().default(false).describe('Have each member take snapshots of itself by a timer.'),
+            schedule: text(formats.calendar)
+              .default('daily')
+              .describe("When, as systemd's OnCalendar: daily, or Mon..Fri 03:00."),
+            keep: whole(1, 1000).default(7).describe('How many of these snapshots are kept on each member.'),
+            directory: text(formats.hostPath)
+              .default('/data/k8s/etcd/backup')
+              .describe('Folder on the members, best on another disk than the data.'),
+          })
+          .prefault({})
+          .describe("Snapshots on the members' own disks; `k8s-ans etcd backup` fetches one to this machine."),
       })
       .prefault({})
       .describe('etcd. Its members are the hosts with the role etcd, or else the masters.'),

@@ -101,6 +101,14 @@ export interface Cluster {
     readonly dataDir: string;
     readonly walDir: string;
     readonly quotaBytes: number;
+    /** Snapshots that each member takes of itself. */
+    readonly backup: {
+      readonly enabled: boolean;
+      /** systemd's OnCalendar. */
+      readonly schedule: string;
+      readonly keep: number;
+      readonly directory: string;
+    };
   };
   readonly kubeProxy: {
     readonly mode: 'nftables' | 'iptables' | 'ipvs';

@@ -11,9 +11,9 @@ short_description: Writes a run's events as JSON lines
 description:
   - Writes one JSON object a line for each play, task, host start, result and retry, and for the final statistics.
   - The lines go to a channel of their own, so that neither C(-v) nor warnings mix with them.
-  - Of a result only C(changed_files), C(started), C(restarted), C(bytes_sent), C(preflight), C(reset), C(certificates)
-    and C(old_pods) are kept, and on failure the message, the end of stderr and the unit's journal lines. Results of
-    tasks with C(no_log) keep none of them.
+  - Of a result only C(changed_files), C(started), C(restarted), C(bytes_sent), C(preflight), C(reset), C(etcd),
+    C(certificates) and C(old_pods) are kept, and on failure the message, the end of stderr and the unit's journal lines.
+    Results of tasks with C(no_log) keep none of them.
   - The schema is described in C(docs/events.md).
 author:
   - k8s-ans authors
@@ -257,7 +257,7 @@ class CallbackModule(CallbackBase):
         sent = [source.get("bytes_sent") for source in sources]
         fields["bytes_sent"] = sum(n for n in sent if isinstance(n, int) and not isinstance(n, bool)) or None
         for source in sources:
-            for key in ("preflight", "reset"):
+            for key in ("preflight", "reset", "etcd"):
                 if isinstance(source.get(key), dict):
                     fields[key] = clean_data(source[key])
             if isinstance(source.get("certificates"), dict):

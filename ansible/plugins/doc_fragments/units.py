@@ -20,9 +20,11 @@ options:
         type: str
         required: true
       state:
-        description: V(absent) stops and disables the unit and takes its file in C(/etc/systemd/system) away.
+        description:
+          - V(absent) stops and disables the unit and takes its file in C(/etc/systemd/system) away.
+          - V(loaded) leaves it as it is, but has systemd read its file anew, as for the service of a timer.
         type: str
-        choices: [started, stopped, absent]
+        choices: [started, stopped, absent, loaded]
         default: started
       enabled:
         description: Start at boot. The default is true for V(started), false otherwise.

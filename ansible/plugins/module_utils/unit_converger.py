@@ -38,7 +38,7 @@ _WAIT_OPTIONS = {
 }
 _UNIT_OPTIONS = {
     'name': {'type': 'str', 'required': True},
-    'state': {'type': 'str', 'choices': ['started', 'stopped', 'absent'], 'default': 'started'},
+    'state': {'type': 'str', 'choices': ['started', 'stopped', 'absent', 'loaded'], 'default': 'started'},
     'enabled': {'type': 'bool'},
     'files': {'type': 'list', 'elements': 'str', 'default': []},
     'reload_files': {'type': 'list', 'elements': 'str', 'default': []},
@@ -302,7 +302,7 @@ def checked(module):
 
 def stop(module, wanted, states, result, dry):
     """Stop and take away what shall not run."""
-    unwanted = [unit for unit in wanted if unit['state'] != 'started']
+    unwanted = [unit for unit in wanted if unit['state'] in ('stopped', 'absent')]
     running = [
         unit['name'] for unit in unwanted if states[unit['name']].get('ActiveState') not in ('inactive', 'failed', None)
     ]
@@ -335,7 +335,7 @@ def enable(module, wanted, states, result, dry):
     on, off = [], []
     for unit in wanted:
         current = states[unit['name']].get('UnitFileState', '')
-        if unit['state'] == 'absent':
+        if unit['state'] in ('absent', 'loaded'):
             continue
         if unit['enabled'] and current not in ('enabled', 'static', 'generated', 'alias', 'transient', 'indirect'):
             on.append(unit['name'])

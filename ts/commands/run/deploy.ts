@@ -22,6 +22,10 @@ export interface DeployOptions extends PlaybookOptions {
   readonly again: string;
   /** A host that the rest of the cluster is told to do without. */
   readonly leaving?: LeavingHost | undefined;
+  /** A playbook that deploys and does more; by default `deploy`. */
+  readonly playbook?: string | undefined;
+  /** Files of further variables for it. */
+  readonly extraVars?: ReadonlyArray<string> | undefined;
 }
 
 /**
@@ -78,12 +82,12 @@ async function deployPlaybook(
   watch: DeployedWatch | undefined,
 ): Promise<RunResult> {
   const from = session.events.length;
-  const result = await session.playbook('deploy', {
+  const result = await session.playbook(options.playbook ?? 'deploy', {
     limit: options.limit,
     tags: options.tags,
     check: options.check ?? false,
     diff: options.diff ?? false,
-    extraVars: [session.folder.artifacts],
+    extraVars: [session.folder.artifacts, ...(options.extraVars ?? [])],
     ...(watch === undefined ? {} : { onEvent: watch.handle }),
     passThrough: [...(judged ? ['--skip-tags', 'preflight'] : []), ...(session.context.passThrough ?? [])],
   });
