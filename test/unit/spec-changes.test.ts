@@ -182,6 +182,22 @@ describe('deployed.json', () => {
     });
   });
 
+  test('what follows from a refused change is not named beside it', async () => {
+    const home = await homeWith(spec('172.30.0.0/16'));
+    await writeDeployed(home, deployedFacts(await loadCluster(home)), 'done');
+    const paths = async (text: string): Promise<string[]> => {
+      await writeFile(home.spec, text);
+      return refuseForbiddenChanges(home, await loadCluster(home)).then(
+        () => [],
+        (error) => error.problems.map((problem: { path: string }) => problem.path),
+      );
+    };
+    const moved = spec('172.30.0.0/16\n  services: 10.253.0.0/16');
+    expect(await paths(moved)).toEqual(['network.services']);
+    expect(await paths(`${moved}  dnsAddress: 10.253.0.10\n`)).toEqual(['network.services', 'network.dnsAddress']);
+    expect(await paths(spec('172.30.0.0/16\n  dnsAddress: 10.254.0.10'))).toEqual(['network.dnsAddress']);
+  });
+
   test('a run records the hosts that it begins to change, and the whole cluster when it ends well', async () => {
     const home = await homeWith(spec('172.30.0.0/16'));
     const play = (phase: string, hosts: string[]) =>

@@ -55,7 +55,13 @@ export async function refuseForbiddenChanges(home: ClusterHome, cluster: Cluster
   const file = displayPath(home.spec);
   const lines = new LineCounter();
   const positions = positionsOf(parseDocument(await readFile(home.spec, 'utf8'), { lineCounter: lines }), lines);
-  const problems = changes.map(({ path, is, message, hint }) => ({
+  // An address that follows from the network of the services is mended with it.
+  const follows = ({ path }: ForbiddenChange): boolean =>
+    pathText(path) === 'network.dnsAddress' &&
+    !positions.given(path) &&
+    changes.some((change) => pathText(change.path) === 'network.services');
+  const shown = changes.filter((change) => !follows(change));
+  const problems = shown.map(({ path, is, message, hint }) => ({
     file,
     ...positions.value(path),
     path: pathText(path),
