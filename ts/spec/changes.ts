@@ -128,6 +128,11 @@ const fixedValues: ReadonlyArray<FixedValue> = [
       'nodes with different backends do not reach each other, and running pods keep the MTU of the one they began with',
   },
   {
+    path: ['network', 'flannel', 'vni'],
+    of: ({ network }) => network.flannel.vni,
+    reason: "flannel's device is named for it: the old one would be left on every node, with its routes",
+  },
+  {
     path: ['api', 'port'],
     of: ({ api }) => api.port,
     reason: "while the API servers move one by one, every host's proxy would look for all of them at one port",
