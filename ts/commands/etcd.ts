@@ -14,7 +14,7 @@ import type { Cluster } from '../types/cluster.js';
 import type { CommandContext } from '../types/console.js';
 import { usageError } from '../types/errors.js';
 import type { ClusterHome } from '../types/home.js';
-import { confirmDestruction } from './run/confirm.js';
+import { agreeToDestroy } from './run/agree.js';
 import { writeInventory } from './run/deploy.js';
 import { type Backup, backupEtcd, DEFAULT_KEEP } from './run/etcd-backup.js';
 import { type EtcdMember, livingRevision, lookAtMembers } from './run/etcd-members.js';
@@ -133,8 +133,8 @@ async function restore(context: CommandContext, name: string, options: RestoreOp
   if (!(await isPendingRestore(home, snapshot))) {
     const members = await lookAtMembers(context, cluster, home);
     seen.push(livingRevision(members) ?? 0);
-    const what = consequences(cluster, snapshot, members).join('\n');
-    await confirmDestruction(context, what, `Replace all data of ${cluster.name} by this snapshot?`);
+    const losses = consequences(cluster, snapshot, members).join('\n');
+    await agreeToDestroy(context, { losses, name: cluster.name });
   }
   const done = await restoreEtcd(context, { cluster, home, snapshot, seen, again });
   finishRun(context, done.run, again);
