@@ -24,8 +24,8 @@ afterEach(() => rm(cwd, { recursive: true }));
 async function artifacts(...args: string[]): Promise<void> {
   const program = new Command().exitOverride().configureOutput({ writeErr: () => undefined });
   const say = (message: string): void => void said.push(message);
-  const run: Run = (action) =>
-    action({
+  const run: Run = async (action) => {
+    await action({
       console: {
         interactive: false,
         json: false,
@@ -40,6 +40,7 @@ async function artifacts(...args: string[]): Promise<void> {
       env: { K8S_ANS_CACHE: path.join(cwd, 'cache'), PATH: '/nowhere' },
       cwd,
     });
+  };
   register(program, run);
   await program.parseAsync(['artifacts', ...args], { from: 'user' });
 }

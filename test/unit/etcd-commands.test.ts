@@ -67,7 +67,9 @@ async function run(...argv: string[]) {
     },
   };
   const program = new Command().exitOverride().configureOutput({ writeErr: () => {} });
-  register(program, (action) => action({ console, signal: new AbortController().signal, env: {}, cwd, yes: true }));
+  register(program, async (action) => {
+    await action({ console, signal: new AbortController().signal, env: {}, cwd, yes: true });
+  });
   const error = await program.parseAsync(['etcd', ...argv], { from: 'user' }).then(
     () => undefined,
     (reason: unknown) => reason,

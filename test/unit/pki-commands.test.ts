@@ -56,7 +56,7 @@ async function run(register: Register, argv: string[], env: NodeJS.ProcessEnv = 
   };
   const program = new Command().exitOverride().configureOutput({ writeErr: () => {} });
   const context = { console, signal: new AbortController().signal, env: { HOME: user, ...env }, cwd };
-  register(program, (action) => action(context));
+  register(program, async (action) => void (await action(context)));
   const error = await program.parseAsync(argv, { from: 'user' }).then(
     () => undefined,
     (reason: unknown) => reason,

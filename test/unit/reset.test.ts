@@ -137,7 +137,9 @@ describe('k8s-ans reset', () => {
     };
     const context = { console, signal: new AbortController().signal, env: {}, cwd: packageRoot(), yes };
     const program = new Command().exitOverride();
-    register(program, (action) => action(context));
+    register(program, async (action) => {
+      await action(context);
+    });
     return program.parseAsync(['reset', '--cluster', spec, ...argv], { from: 'user' }).then(
       () => undefined,
       (error: unknown) => error,

@@ -23,8 +23,8 @@ afterEach(() => rmSync(cwd, { recursive: true }));
 async function command(...args: string[]): Promise<void> {
   const program = new Command().exitOverride();
   const say = (message: string): void => void said.push(message);
-  const run: Run = (action) =>
-    action({
+  const run: Run = async (action) => {
+    await action({
       console: {
         interactive: false,
         json: false,
@@ -39,6 +39,7 @@ async function command(...args: string[]): Promise<void> {
       env: {},
       cwd,
     });
+  };
   for (const register of [init, render, schema, validate]) register(program, run);
   await program.parseAsync(args, { from: 'user' });
 }

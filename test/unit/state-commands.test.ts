@@ -116,7 +116,9 @@ async function run(
     },
   };
   const program = new Command().exitOverride().configureOutput({ writeErr: () => {} });
-  register(program, (action) => action({ console, signal: new AbortController().signal, env, cwd }));
+  register(program, async (action) => {
+    await action({ console, signal: new AbortController().signal, env, cwd });
+  });
   const error = await program.parseAsync(['state', ...argv], { from: 'user' }).then(
     () => undefined,
     (thrown: unknown) => thrown,

@@ -9,6 +9,7 @@ import { register as init } from '../commands/init.js';
 import { register as kubeconfig } from '../commands/kubeconfig.js';
 import { register as lab } from '../commands/lab.js';
 import { register as node } from '../commands/node.js';
+import { register as plan } from '../commands/plan.js';
 import { register as preflight } from '../commands/preflight.js';
 import { register as render } from '../commands/render.js';
 import { register as report } from '../commands/report.js';
@@ -27,7 +28,7 @@ export const commandGroups: ReadonlyArray<CommandGroup> = [
   { heading: 'The spec:', commands: [init, validate, render, schema] },
   {
     heading: 'The cluster:',
-    commands: [preflight, deploy, node, certs, etcd, reset, state, report, kubeconfig, artifacts],
+    commands: [preflight, plan, deploy, node, etcd, certs, reset, state, report, kubeconfig, artifacts],
   },
   { heading: 'This machine:', commands: [lab, doctor, completion] },
 ];

@@ -42,8 +42,9 @@ export async function runProgram(invocation: Invocation): Promise<ExitCode> {
       stderr,
     });
     try {
-      await action(contextOf(invocation, options, console));
+      const code = await action(contextOf(invocation, options, console));
       signal.throwIfAborted();
+      exitCode = code ?? ExitCode.done;
     } catch (thrown) {
       const error = toFailure(thrown, signal);
       console.live?.('');
@@ -111,6 +112,6 @@ export function createProgram(run: Run, streams?: Pick<Invocation, 'stdout' | 's
 
 const HELP = `
 Exit codes: 0 done, 1 the run failed, 2 usage or invalid spec, 3 preflight refused,
-            4 a problem on this machine, 130 interrupted.
+            4 a problem on this machine, 5 plan found something to do, 130 interrupted.
 
 First steps: k8s-ans init, then k8s-ans deploy; k8s-ans lab deploy tries it all on this machine.`;

@@ -19,6 +19,17 @@ const hostStats = z.object({
   items: count,
 });
 
+const texts = z.array(z.string()).optional();
+
+const fileDiff = z.object({
+  file: z.string(),
+  before: z.string().optional(),
+  text: z.string().optional(),
+  added: count.optional(),
+  removed: count.optional(),
+  cut: z.boolean().optional(),
+});
+
 const runEvent: z.ZodType<RunEvent> = z.discriminatedUnion('event', [
   z.object({
     event: z.literal('run_start'),
@@ -59,21 +70,29 @@ const runEvent: z.ZodType<RunEvent> = z.discriminatedUnion('event', [
     items: count.optional(),
     items_changed: count.optional(),
     attempts: count.optional(),
-    changed_files: z.array(z.string()).optional(),
-    started: z.array(z.string()).optional(),
-    restarted: z.array(z.string()).optional(),
+    changed_files: texts,
+    changed_objects: texts,
+    started: texts,
+    restarted: texts,
+    reloaded: texts,
+    stopped: texts,
+    enabled: texts,
+    removed: texts,
+    done: texts,
+    diff: z.array(fileDiff).optional(),
     bytes_sent: count.optional(),
     preflight: z.record(z.string(), z.unknown()).optional(),
+    host_status: z.record(z.string(), z.unknown()).optional(),
     reset: z.record(z.string(), z.unknown()).optional(),
     certificates: z.record(z.string(), z.unknown()).optional(),
-    old_pods: z.array(z.string()).optional(),
+    old_pods: texts,
     etcd: z.record(z.string(), z.unknown()).optional(),
     module: z.string().optional(),
     msg: z.string().optional(),
     stderr: z.string().optional(),
     rc: z.number().optional(),
     unit: z.string().optional(),
-    journal: z.array(z.string()).optional(),
+    journal: texts,
   }),
   z.object({ event: z.literal('retry'), time, task: z.string(), host: z.string(), attempt: count, retries: count }),
   z.object({ event: z.literal('stats'), time, hosts: z.record(z.string(), hostStats) }),

@@ -268,15 +268,22 @@ function nextStep(result: ResultEvent, input: ReportInput): string {
 
 function changesOf(results: ReadonlyArray<Started>): ReportChange[] {
   return results.flatMap(({ result, task }) => {
-    const { changed_files: files = [], started = [], restarted = [] } = result;
+    const { changed_files: files = [], changed_objects: objects = [], started = [], restarted = [] } = result;
     if (result.status !== 'changed' && files.length + started.length + restarted.length === 0) return [];
     return {
       host: result.host,
       phase: task?.phase ?? '',
       task: task?.start.name ?? result.task,
-      files,
+      files: files.filter((file) => !objects.includes(file)),
+      objects,
       started,
       restarted,
+      reloaded: result.reloaded ?? [],
+      stopped: result.stopped ?? [],
+      enabled: result.enabled ?? [],
+      removed: result.removed ?? [],
+      done: result.done ?? [],
+      diffs: result.diff ?? [],
     };
   });
 }

@@ -11,6 +11,8 @@ export const ExitCode = {
   usage: 2,
   preflightRefused: 3,
   environment: 4,
+  /** `plan` found something to do. */
+  changesPending: 5,
   interrupted: 130,
 } as const;
 

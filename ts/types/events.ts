@@ -57,6 +57,20 @@ export interface HostStartEvent {
   readonly host: string;
 }
 
+/** The difference of a file, or of whatever else a module compares, in diff mode. Secrets are masked. */
+export interface FileDiff {
+  /** The file; with its mode and owner (`PATH (root:root 0644)`, `PATH (absent)`) where those differ. */
+  readonly file: string;
+  /** The same of what was there before, where it differs from `file`. */
+  readonly before?: string | undefined;
+  /** Unified, without its head. Absent: too large, or no text. */
+  readonly text?: string | undefined;
+  readonly added?: number | undefined;
+  readonly removed?: number | undefined;
+  /** The text was too long and ends before its end. */
+  readonly cut?: boolean | undefined;
+}
+
 export interface ResultEvent {
   readonly event: 'result';
   readonly time: number;
@@ -72,9 +86,21 @@ export interface ResultEvent {
   /** Attempts of an `until` task. */
   readonly attempts?: number | undefined;
   readonly changed_files?: ReadonlyArray<string> | undefined;
+  /** Objects of the API as kind/namespace/name; they are among `changed_files` as well. */
+  readonly changed_objects?: ReadonlyArray<string> | undefined;
   /** Units. */
   readonly started?: ReadonlyArray<string> | undefined;
   readonly restarted?: ReadonlyArray<string> | undefined;
+  readonly reloaded?: ReadonlyArray<string> | undefined;
+  readonly stopped?: ReadonlyArray<string> | undefined;
+  /** Units whose start at boot was switched on or off. */
+  readonly enabled?: ReadonlyArray<string> | undefined;
+  /** Units whose files were taken away. */
+  readonly removed?: ReadonlyArray<string> | undefined;
+  /** What else was done, in words. */
+  readonly done?: ReadonlyArray<string> | undefined;
+  /** In diff mode. */
+  readonly diff?: ReadonlyArray<FileDiff> | undefined;
   readonly bytes_sent?: number | undefined;
   /** The preflight module's judgement of all hosts. */
   readonly preflight?: Readonly<Record<string, unknown>> | undefined;
@@ -86,6 +112,8 @@ export interface ResultEvent {
   readonly old_pods?: ReadonlyArray<string> | undefined;
   /** What k8s_ans.cluster.etcd_health says of the host's member. */
   readonly etcd?: Readonly<Record<string, unknown>> | undefined;
+  /** What the host_status module found on the host. */
+  readonly host_status?: Readonly<Record<string, unknown>> | undefined;
   /** On failure. */
   readonly module?: string | undefined;
   readonly msg?: string | undefined;

@@ -1,5 +1,5 @@
 /** What is kept of a run: `report.json`, and what the HTML page and the summary are made from (docs/events.md). */
-import type { HostStatus, RunOutcome } from './events.js';
+import type { FileDiff, HostStatus, RunOutcome } from './events.js';
 
 /** The version of report.json. */
 export const REPORT_VERSION = 1;
@@ -83,8 +83,20 @@ export interface ReportChange {
   readonly phase: string;
   readonly task: string;
   readonly files: ReadonlyArray<string>;
+  /** Objects of the API; not among `files`. */
+  readonly objects: ReadonlyArray<string>;
   readonly started: ReadonlyArray<string>;
   readonly restarted: ReadonlyArray<string>;
+  readonly reloaded: ReadonlyArray<string>;
+  readonly stopped: ReadonlyArray<string>;
+  /** Units whose start at boot was switched on or off. */
+  readonly enabled: ReadonlyArray<string>;
+  /** Units whose files were taken away. */
+  readonly removed: ReadonlyArray<string>;
+  /** What else was done, in words. */
+  readonly done: ReadonlyArray<string>;
+  /** In diff mode. */
+  readonly diffs: ReadonlyArray<FileDiff>;
 }
 
 export interface RunReport extends ReportSpan {

@@ -11,9 +11,10 @@ short_description: Writes a run's events as JSON lines
 description:
   - Writes one JSON object a line for each play, task, host start, result and retry, and for the final statistics.
   - The lines go to a channel of their own, so that neither C(-v) nor warnings mix with them.
-  - Of a result only C(changed_files), C(started), C(restarted), C(bytes_sent), C(preflight), C(reset), C(etcd),
-    C(certificates) and C(old_pods) are kept, and on failure the message, the end of stderr and the unit's journal lines.
-    Results of tasks with C(no_log) keep none of them.
+  - Of a result only what was changed (files, units, objects), C(bytes_sent), C(old_pods) and what some modules say of a
+    host (C(preflight), C(host_status), C(reset), C(etcd), C(certificates)) are kept, in diff mode the differences, and on
+    failure the message, the end of stderr and the unit's journal lines. Results of tasks with C(no_log) keep none of
+    them.
   - The schema is described in C(docs/events.md).
 author:
   - k8s-ans authors
@@ -29,6 +30,7 @@ requirements:
   - enabled in C(callbacks_enabled) as C(k8s_ans.cluster.events)
 """
 
+import difflib
 import errno
 import json
 import os
@@ -39,16 +41,40 @@ import time
 from ansible import __version__ as ansible_version
 from ansible.plugins.callback import CallbackBase
 
+try:
+    from cryptography import x509
+except ImportError:
+    # Then a certificate's difference is shown as it stands in the file.
+    x509 = None
+
 SCHEMA_VERSION = 1
 MESSAGE_LIMIT = 4000
 STDERR_LIMIT = 2000
 # A certificate of a large key with many names, as base64.
 CERTIFICATE_LIMIT = 20000
 JOURNAL_LINES = 40
+# Of a difference: texts larger than the first are not compared, and what is longer than the others is cut.
+DIFF_SOURCE_LIMIT = 64 * 1024
+DIFF_LIMIT = 16 * 1024
+DIFFS_LIMIT = 256 * 1024
 HIDDEN = "(hidden: the task has no_log)"
+# Lists of texts that a result keeps: files, what was done to units, objects of the API, and what was done otherwise.
+KEPT_LISTS = (
+    "changed_files", "changed_objects", "started", "restarted", "reloaded", "stopped", "enabled", "removed", "done",
+    "old_pods",
+)  # fmt: skip
+# Dictionaries that a result keeps as they are, and how long a text in them may be.
+KEPT_DICTIONARIES = {
+    "preflight": MESSAGE_LIMIT,
+    "host_status": MESSAGE_LIMIT,
+    "reset": MESSAGE_LIMIT,
+    "etcd": MESSAGE_LIMIT,
+    "certificates": CERTIFICATE_LIMIT,
+}
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CERTIFICATES = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _PRIVATE_KEYS = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 # The form of a bootstrap token; a bearer token in a header.
 _TOKENS = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b|(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})")
@@ -69,12 +95,90 @@ def clean_text(value, limit=MESSAGE_LIMIT, tail=False):
         value = "\n".join(clean_text(item, limit) for item in value)
     elif not isinstance(value, str):
         value = str(value)
-    value = value.replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8")
-    value = _CONTROLS.sub("", _ESCAPES.sub("", value))
-    value = _TOKENS.sub("(hidden)", _PRIVATE_KEYS.sub("(hidden: private key)", value)).strip()
+    value = without_secrets(value).strip()
     if len(value) > limit:
         value = "…" + value[-limit:] if tail else value[:limit] + "…"
     return value
+
+
+def without_secrets(text):
+    """Return text without terminal escapes, control characters and key material."""
+    text = text.replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8")
+    text = _CONTROLS.sub("", _ESCAPES.sub("", text))
+    return _TOKENS.sub("(hidden)", _PRIVATE_KEYS.sub("(hidden: private key)", text))
+
+
+def describe_certificate(match):
+    """Return what a certificate says, for the match of its PEM text: a difference of base64 tells nobody anything."""
+    pem = match.group(0)
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
+        try:
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            names = [str(getattr(name, "value", name)) for name in names]
+        except x509.ExtensionNotFound:
+            names = []
+        lines = ["certificate %s" % certificate.subject.rfc4514_string()]
+        lines += ["issuer %s" % certificate.issuer.rfc4514_string()]
+        lines += ["serial number %x" % certificate.serial_number]
+        # `not_valid_after_utc` came with cryptography 42.
+        expires = getattr(certificate, "not_valid_after_utc", None) or certificate.not_valid_after
+        lines += ["expires %s" % expires.strftime("%Y-%m-%d")]
+        lines += ["name %s" % name for name in names]
+        return "\n".join(lines)
+    except Exception:  # whatever is wrong with it: then it is shown as it is
+        return pem
+
+
+def diff_source(value):
+    """Return one side of a difference as text to be compared, or None if it is no text or too large for that."""
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > DIFF_SOURCE_LIMIT:
+        return None
+    return without_secrets(value if x509 is None else _CERTIFICATES.sub(describe_certificate, value))
+
+
+def diff_of(entry):
+    """Return an entry of a result's `diff` for the event: header, text (unified, without head), added, removed."""
+    header = clean_text(entry.get("after_header") or entry.get("before_header"), 500)
+    old_header = clean_text(entry.get("before_header"), 500)
+    found = {"file": header}
+    if old_header and old_header != header:
+        found["before"] = old_header
+    if isinstance(entry.get("prepared"), str):
+        text = without_secrets(entry["prepared"])
+        lines = text.splitlines()
+    else:
+        before, after = diff_source(entry.get("before")), diff_source(entry.get("after"))
+        if before is None or after is None:
+            return found if header else None
+        lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=2, lineterm=""))[2:]
+    found["added"] = sum(1 for line in lines if line.startswith("+"))
+    found["removed"] = sum(1 for line in lines if line.startswith("-"))
+    text = "\n".join(lines)
+    if len(text) > DIFF_LIMIT:
+        text = text[:DIFF_LIMIT].rsplit("\n", 1)[0]
+        found["cut"] = True
+    found["text"] = text
+    return found
+
+
+def diffs_of(sources):
+    """Return the differences of a result and its items, at most DIFFS_LIMIT characters of text in all."""
+    found, size = [], 0
+    for source in sources:
+        # Some modules have a difference of nothing where nothing was changed.
+        entries = source.get("diff") if source.get("changed") else None
+        for entry in [entries] if isinstance(entries, dict) else entries if isinstance(entries, list) else []:
+            one = diff_of(entry) if isinstance(entry, dict) else None
+            if one is None or not (one["file"] or one.get("text")):
+                continue
+            size += len(one.get("text", ""))
+            if size > DIFFS_LIMIT:
+                one.update(text="", cut=True)
+            found.append(one)
+    return found
 
 
 def clean_data(value, limit=MESSAGE_LIMIT, depth=0):
@@ -251,17 +355,17 @@ class CallbackModule(CallbackBase):
             "unreachable": unreachable,
             "attempts": data.get("attempts") if isinstance(data.get("attempts"), int) else None,
         }
-        for key in ("changed_files", "started", "restarted", "old_pods"):
+        for key in KEPT_LISTS:
             found = [clean_text(text, 500) for source in sources for text in _strings(source.get(key))]
             fields[key] = found or None
         sent = [source.get("bytes_sent") for source in sources]
         fields["bytes_sent"] = sum(n for n in sent if isinstance(n, int) and not isinstance(n, bool)) or None
         for source in sources:
-            for key in ("preflight", "reset", "etcd"):
+            for key, limit in KEPT_DICTIONARIES.items():
                 if isinstance(source.get(key), dict):
-                    fields[key] = clean_data(source[key])
-            if isinstance(source.get("certificates"), dict):
-                fields["certificates"] = clean_data(source["certificates"], CERTIFICATE_LIMIT)
+                    fields[key] = clean_data(source[key], limit)
+        if getattr(task, "diff", False):
+            fields["diff"] = diffs_of(sources) or None
         if status in ("failed", "unreachable", "rescued", "ignored"):
             fields["module"] = task.action
             if hidden:

@@ -182,6 +182,9 @@ def validate(module, plans):
         command = plan.entry.get('validate')
         if not command or not plan.replace or plan.state != 'file':
             continue
+        if module.check_mode and shutil.which(shlex.split(command)[0]) is None:
+            # Its package would be installed by then.
+            continue
         folder = os.path.join(module.tmpdir, 'validate-%d' % number)
         os.mkdir(folder, 0o700)
         path = os.path.join(folder, os.path.basename(plan.dest))

@@ -89,8 +89,8 @@ def load_modules(module, notes, done):
                 module.fail_json(msg=f"the kernel has no module {name}: {err.strip()}. Install the kernel's extra modules")
 
 
-def set_sysctls(module, notes, done):
-    """Sets what differs from the running value."""
+def set_sysctls(module, notes, done, loading):
+    """Sets what differs from the running value; loading: in check mode, a kernel module is still to be loaded."""
     wrong = []
     for key, value in sorted(module.params["sysctls"].items()):
         path = "/proc/sys/" + key.replace(".", "/")
@@ -98,6 +98,10 @@ def set_sysctls(module, notes, done):
             with open(path, encoding="ascii") as file:
                 current = file.read().split()
         except FileNotFoundError:
+            if module.check_mode and loading:
+                # It comes with the module.
+                done.append(f"{key}: {value}")
+                continue
             module.fail_json(msg=f"this kernel has no parameter {key}: take it out of hostprep_sysctls")
         if current != str(value).split():
             wrong.append((key, path, " ".join(current), str(value)))
@@ -195,7 +199,7 @@ def main():
     except ledger.Damaged as error:
         module.fail_json(msg=str(error))
     load_modules(module, notes, done)
-    set_sysctls(module, notes, done)
+    set_sysctls(module, notes, done, bool(done))
     if module.params["swap_off"]:
         switch_swap_off(module, notes, done)
     reboot = set_selinux(module, notes, done)

@@ -11,7 +11,8 @@ short_description: Apply Kubernetes manifests server-side and wait for them
 description:
   - Runs on a host with kubectl and a kubeconfig. All documents go through one C(kubectl apply --server-side); objects are
     read before it, and an object counts as changed if it differs afterwards in more than its status and bookkeeping.
-  - Check mode uses C(--dry-run=server). Where the API does not answer in check mode, everything counts as changed.
+  - Check mode uses C(--dry-run=server). Where the API cannot be asked in check mode (no kubectl, no kubeconfig or no
+    answer yet), everything counts as changed.
 options:
   manifests:
     description: YAML documents as text, or absolute paths of files on the host.
@@ -44,6 +45,7 @@ options:
     description: How long to try again while the API server cannot be reached or is not ready to serve.
     type: int
     default: 30
+  keys: {description: 'Internal: in check mode, what the manifests hold.', type: list, elements: str, default: []}
 attributes:
   check_mode:
     support: full
@@ -77,14 +79,14 @@ import os
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_ans.cluster.plugins.module_utils.kubectl import Kubectl, not_there
+from ansible_collections.k8s_ans.cluster.plugins.module_utils.kubectl import NOT_THERE, Kubectl, not_there
+from ansible_collections.k8s_ans.cluster.plugins.module_utils.manifest_keys import items_of, key_of
 
-
-def key_of(item):
-    """Return kind/namespace/name, or kind/name of an object without a namespace."""
-    meta = item.get('metadata', {})
-    parts = [item.get('kind', '?').lower(), meta.get('namespace'), meta.get('name', '?')]
-    return '/'.join(part for part in parts if part)
+# What check mode meets besides where certificates and kubeconfigs are still to be written, or written anew.
+NOT_YET = NOT_THERE + (
+    'Unable to connect to the server', 'x509:', 'Unauthorized', 'must be logged in', 'no such file or directory',
+    'invalid configuration',
+)  # fmt: skip
 
 
 def bare(item):
@@ -111,7 +113,7 @@ def objects(text):
         value, place = decoder.raw_decode(text, place)
         while place < len(text) and text[place].isspace():
             place += 1
-        for item in value.get('items', []) if value.get('kind') == 'List' else [value]:
+        for item in items_of(value):
             found[key_of(item)] = item
     return found
 
@@ -144,11 +146,10 @@ def write_file(module, name, text):
 def apply(module, kubectl, files):
     """Apply and return the changed keys."""
     code, out, err = kubectl.run('get', '--ignore-not-found', '-o', 'json', *files)
-    unreachable = code != 0 and not_there(err)
+    if module.check_mode and code != 0 and any(text in err for text in NOT_YET):
+        return foretold(module)
     # A kind that the server does not know yet (a CRD of the same list) is no error here; apply tells.
     before = objects(out) if out.strip() else {}
-    if unreachable and module.check_mode:
-        return ['(the API does not answer: all objects would be applied)']
     words = ['apply', '--server-side', '--force-conflicts', '--field-manager', module.params['field_manager']]
     if module.check_mode:
         words.append('--dry-run=server')
@@ -156,11 +157,17 @@ def apply(module, kubectl, files):
     if code != 0:
         if module.check_mode and 'NotFound' in err:
             # A namespace or kind that only the real run makes.
-            return compare(before, objects(out) if out.strip() else {}) + ['(objects in a namespace yet to be made)']
+            after = objects(out) if out.strip() else {}
+            return compare(before, after) + [key for key in module.params['keys'] if key not in before and key not in after]
         module.fail_json(
             msg='kubectl apply failed: %s' % (err or out).strip()[-2000:], changed=bool(out.strip()), changed_objects=[]
         )
     return compare(before, objects(out))
+
+
+def foretold(module):
+    """Return what the manifests hold: in check mode, where the API cannot be asked yet."""
+    return module.params['keys'] or ['(the API cannot be asked yet)']
 
 
 def owned_by(manager, found):
@@ -178,9 +185,10 @@ def owned_by(manager, found):
 def delete(module, kubectl, files, manager=None):
     """Delete and return the deleted keys; with a manager, only what that one has applied."""
     code, out, err = kubectl.run('get', '--ignore-not-found', '--show-managed-fields', '-o', 'json', *files)
+    if module.check_mode and code != 0 and not out.strip() and any(text in err for text in NOT_YET):
+        # Of what is pruned nothing is known to be there.
+        return [] if manager else foretold(module)
     if code != 0 and not out.strip() and not_there(err):
-        if module.check_mode:
-            return ['(the API does not answer: what is there would be deleted)']
         module.fail_json(msg='kubectl get failed: %s' % err.strip()[-2000:], changed=False, changed_objects=[])
     before = objects(out) if out.strip() else {}
     if manager:
@@ -250,13 +258,16 @@ def main():
             'prune': {'type': 'list', 'elements': 'str', 'default': []},
             'wait': {'type': 'list', 'elements': 'dict', 'default': [], 'options': wait_options},
             'retry_seconds': {'type': 'int', 'default': 30},
+            # Names of objects: no secret, whatever the option's own name makes Ansible think.
+            'keys': {'type': 'list', 'elements': 'str', 'default': [], 'no_log': False},
         },
         supports_check_mode=True,
     )
     params = module.params
     if not os.access(params['kubectl'], os.X_OK):
         if module.check_mode:
-            module.exit_json(changed=True, changed_objects=['(kubectl is not there yet)'], changed_files=[])
+            keys = foretold(module)
+            module.exit_json(changed=True, changed_objects=keys, changed_files=keys)
         module.fail_json(msg='%s is not there; the binaries come before the manifests' % params['kubectl'])
     files, pruned = write_documents(module, 'manifests'), write_documents(module, 'prune')
     kubectl = Kubectl(module, params['retry_seconds'])

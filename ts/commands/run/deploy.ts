@@ -48,13 +48,12 @@ export function deployCluster(context: CommandContext, options: DeployOptions): 
  * @throws K8sAnsError when the run did not end well
  */
 export async function convergeCluster(session: RunSession, options: DeployOptions): Promise<void> {
-  const { home } = options;
   await writeInventory(session, options);
-  const known = await lockedArchitectures(home);
+  const known = await lockedArchitectures(session.home);
   // Where the hosts' architectures are known, preflight is the first play of the one run; else it has to tell them.
   const judged = known.length === 0;
   await prepare(session, options, known);
-  const watch = options.check === true ? undefined : await watchDeployed(home, options.cluster);
+  const watch = options.check === true ? undefined : await watchDeployed(session.home, options.cluster);
   try {
     let result = await deployPlaybook(session, options, judged, watch);
     if (!judged && addedArchitectures(session, known).length > 0) {
@@ -112,7 +111,10 @@ export async function writeInventory(session: RunSession, options: RenderOptions
   await session.step(
     'inventory',
     async () => writeRendered(session.home, renderCluster(session.cluster, { leaving: options.leaving })),
-    (changed) => (changed.length > 0 ? `${changed.join(', ')} written` : 'unchanged'),
+    (changed) => {
+      if (changed.length === 0) return 'unchanged';
+      return `${changed.join(', ')} ${session.rehearsal ? 'would be written' : 'written'}`;
+    },
   );
 }
 
@@ -140,7 +142,10 @@ async function ensureCertificates(session: RunSession, signal: AbortSignal): Pro
   await session.step(
     'certificates',
     () => ensurePki(session.cluster, session.home, { signal }),
-    ({ created, replaced }) =>
-      created.length + replaced.length > 0 ? `${created.length} files made, ${replaced.length} renewed` : 'unchanged',
+    ({ created, replaced }) => {
+      if (created.length + replaced.length === 0) return 'unchanged';
+      const would = session.rehearsal ? ' would be' : '';
+      return `${created.length} files${would} made, ${replaced.length} renewed`;
+    },
   );
 }

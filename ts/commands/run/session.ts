@@ -35,6 +35,8 @@ export interface RunSession {
   readonly cluster: Cluster;
   readonly home: ClusterHome;
   readonly folder: RunFolder;
+  /** The home is a copy: what is written to it is what would be written. */
+  readonly rehearsal?: boolean;
   /** All events so far. */
   readonly events: ReadonlyArray<RunEvent>;
   /** A step on the control machine, shown and reported; `note` says what it is at, its value may be described. */
