@@ -1,6 +1,5 @@
 /** `k8s-ans lab`: a cluster's hosts as containers on this machine, and the cluster on them. */
 import path from 'node:path';
-import Table from 'cli-table3';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Register } from '../cli/register.js';
 import type { Convergence } from '../lab/hosts.js';
@@ -8,6 +7,7 @@ import { type Lab, labDown, labExec, labUp, openLab } from '../lab/index.js';
 import { listNodes, type NodeRow } from '../lab/nodes.js';
 import { guideSubnet, type LabPlan } from '../lab/plan.js';
 import { labHome } from '../lab/state.js';
+import { plainTable as table } from '../report/table.js';
 import { readDeployed, removeDeployed } from '../spec/deployed.js';
 import { loadCluster } from '../spec/load.js';
 import type { CommandContext } from '../types/console.js';
@@ -167,32 +167,6 @@ function nodeTable(nodes: ReadonlyArray<NodeRow>): string {
       ...[node.name, node.ready ? 'Ready' : 'NotReady', node.roles, node.version, node.address, node.runtime],
     ]),
   );
-}
-
-function table(head: string[], rows: string[][]): string {
-  const plain = { head: [], border: [], 'padding-left': 0, 'padding-right': 2 };
-  const chars = Object.fromEntries(
-    [
-      'top',
-      'top-mid',
-      'top-left',
-      'top-right',
-      'bottom',
-      'bottom-mid',
-      'bottom-left',
-      'bottom-right',
-      'left',
-      'left-mid',
-      'mid',
-      'mid-mid',
-      'right',
-      'right-mid',
-      'middle',
-    ].map((part) => [part, '']),
-  );
-  const made = new Table({ head, style: plain, chars });
-  made.push(...rows);
-  return made.toString();
 }
 
 function labResult(lab: Lab & Convergence): Record<string, unknown> {

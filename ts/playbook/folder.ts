@@ -1,5 +1,5 @@
 /** The folder of one run: `runs/<time>-<command>/`, with its events, log, artifact list and report. */
-import { mkdir, rename, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rename, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import type { ClusterHome } from '../types/home.js';
 
@@ -55,4 +55,28 @@ async function pointLatest(runs: string, id: string): Promise<void> {
   await rm(draft, { force: true });
   await symlink(id, draft);
   await rename(draft, path.join(runs, 'latest'));
+}
+
+const WORK_PREFIX = '.work-';
+
+/**
+ * Makes a private folder under `runs/` for what is needed while a command runs, and no longer. The caller removes it;
+ * one that a killed command left is removed by the next command that makes one.
+ */
+export async function createWorkFolder(home: Pick<ClusterHome, 'runs'>): Promise<string> {
+  await mkdir(home.runs, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(home.runs)) {
+    const pid = name.startsWith(WORK_PREFIX) ? Number.parseInt(name.slice(WORK_PREFIX.length), 10) : Number.NaN;
+    if (Number.isInteger(pid) && !lives(pid)) await rm(path.join(home.runs, name), { recursive: true, force: true });
+  }
+  return mkdtemp(path.join(home.runs, `${WORK_PREFIX}${process.pid}-`));
+}
+
+function lives(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }

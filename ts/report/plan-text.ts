@@ -131,7 +131,8 @@ function stepLines({ task, done }: PlannedStep): string[] {
   return done.length === 0 ? [`  ${task}`] : [`  ${task}:`, ...done.map((line) => `      ${line}`)];
 }
 
-function fileLines(file: PlannedFile, { diffs }: PlanTextOptions, colors: Colors): string[] {
+/** A file that would change, and its difference below it. */
+export function fileLines(file: PlannedFile, { diffs }: Pick<PlanTextOptions, 'diffs'>, colors: Colors): string[] {
   const { path, action, diff, added = 0, removed = 0 } = file;
   const size = diff === undefined ? '' : colors.dim(`  +${added} -${removed}`);
   const head = `  ${mark(action, colors)} ${path}${size}`;

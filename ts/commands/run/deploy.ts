@@ -18,6 +18,8 @@ import { type FinishedRun, type PlaybookOptions, type RunSession, runSession } f
 export interface DeployOptions extends PlaybookOptions {
   readonly cluster: Cluster;
   readonly home: ClusterHome;
+  /** False: the hosts are not judged first. */
+  readonly preflight?: boolean;
   /** The command line that goes on from a run that did not end well. */
   readonly again: string;
   /** A host that the rest of the cluster is told to do without. */
@@ -51,7 +53,7 @@ export async function convergeCluster(session: RunSession, options: DeployOption
   await writeInventory(session, options);
   const known = await lockedArchitectures(session.home);
   // Where the hosts' architectures are known, preflight is the first play of the one run; else it has to tell them.
-  const judged = known.length === 0;
+  const judged = known.length === 0 || options.preflight === false;
   await prepare(session, options, known);
   const watch = options.check === true ? undefined : await watchDeployed(session.home, options.cluster);
   try {

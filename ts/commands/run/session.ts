@@ -5,9 +5,10 @@
  * is given back.
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import writeFileAtomic from 'write-file-atomic';
 import { type AnsibleEnvironment, ensureAnsible } from '../../playbook/environment.js';
-import { createRunFolder, type RunFolder } from '../../playbook/folder.js';
+import { createRunFolder, createWorkFolder, type RunFolder, runFolderAt } from '../../playbook/folder.js';
 import { acquireRunLock, type RunLock } from '../../playbook/lock.js';
 import { type PlaybookRun, type RunResult, runPlaybook } from '../../playbook/run.js';
 import { openSshControl, type SshControl } from '../../playbook/ssh.js';
@@ -53,6 +54,8 @@ export interface SessionOptions {
   /** False: nothing is changed, neither on the hosts nor in the cluster's home, and no lock is taken. */
   readonly lock: boolean;
   readonly check: boolean;
+  /** False: the run only looks, and leaves no folder unless it failed. */
+  readonly kept?: boolean;
 }
 
 export interface FinishedRun {
@@ -68,13 +71,13 @@ export async function runSession(
   options: SessionOptions,
   body: (session: RunSession) => Promise<void>,
 ): Promise<FinishedRun> {
-  const { command, cluster, home, check } = options;
+  const { command, cluster, home, check, kept = true } = options;
   context.signal.throwIfAborted();
   const lock = options.lock ? await acquireRunLock(home, `k8s-ans ${command}`) : undefined;
   try {
     if (lock?.tookOver) context.console.warn(`An earlier run ended in the middle: ${lock.tookOver}. This one goes on.`);
     const start = Date.now();
-    const folder = await createRunFolder(home, command);
+    const folder = kept ? await createRunFolder(home, command) : runFolderAt(await createWorkFolder(home));
     const control = await openSshControl();
     await lock?.setControl(control.directory);
     const recorder = createRecorder(folder, createProgress(context.console));
@@ -101,6 +104,10 @@ export async function runSession(
       log: folder.log,
       events: recorder.events,
     });
+    if (!kept && error === undefined) {
+      await rm(folder.root, { recursive: true, force: true });
+      return { report, folder, error };
+    }
     await writeFileAtomic(folder.report, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600 });
     await writeFileAtomic(folder.html, renderHtml(report), { mode: 0o600 });
     return { report, folder, error };

@@ -4,17 +4,26 @@
  * The copy holds keys. It lies in the cluster's home, which is as private as they are, and goes away with the command;
  * one that a killed command left is taken away by the next.
  */
-import { cp, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { cp, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { createWorkFolder } from '../../playbook/folder.js';
 import { type ClusterHome, clusterHome } from '../../types/home.js';
 import type { LocalChange } from '../../types/plan.js';
-import { SECRET_FOLDER_MODE } from '../../types/secrets.js';
 import type { RunSession } from './session.js';
 
-/** What commands write, and what Ansible reads beside the inventory. Not the spec: it is read before. */
-const COPIED = ['hosts.yml', 'group_vars', 'host_vars', 'environment.sh', 'pki', 'kubeconfig', 'artifacts.lock'];
+/** What Ansible reads beside the rendered inventory: enough for a command that asks hosts and needs no keys. */
+export const VARIABLES_ALONE = ['group_vars', 'host_vars'];
 
-const PREFIX = '.work-';
+/** What commands write, and what Ansible reads beside the inventory. Not the spec: it is read before. */
+export const WHOLE_HOME = [
+  'hosts.yml',
+  'group_vars',
+  'host_vars',
+  'environment.sh',
+  'pki',
+  'kubeconfig',
+  'artifacts.lock',
+];
 
 /**
  * Runs `work` with a session whose home is a copy, and returns what it has written there.
@@ -24,10 +33,10 @@ const PREFIX = '.work-';
 export async function inShadow(
   session: RunSession,
   work: (shadow: RunSession) => Promise<void>,
-  copied: ReadonlyArray<string> = COPIED,
+  copied: ReadonlyArray<string> = WHOLE_HOME,
 ): Promise<LocalChange[]> {
   const { home } = session;
-  const root = await makeWorkFolder(home);
+  const root = await createWorkFolder(home);
   try {
     for (const name of copied) await copy(path.join(home.root, name), path.join(root, name));
     const shadow: ClusterHome = { ...clusterHome(root), spec: home.spec, runs: home.runs };
@@ -43,34 +52,10 @@ export async function inShadow(
   }
 }
 
-/** Makes a private folder under `runs/` that is named for this process. */
-export async function makeWorkFolder(home: Pick<ClusterHome, 'runs'>): Promise<string> {
-  await mkdir(home.runs, { recursive: true, mode: SECRET_FOLDER_MODE });
-  await sweep(home.runs);
-  return mkdtemp(path.join(home.runs, `${PREFIX}${process.pid}-`));
-}
-
 async function copy(from: string, to: string): Promise<void> {
   await cp(from, to, { recursive: true, preserveTimestamps: true }).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error;
   });
-}
-
-/** Takes away the folders of processes that are gone. */
-async function sweep(runs: string): Promise<void> {
-  for (const name of await readdir(runs)) {
-    const pid = name.startsWith(PREFIX) ? Number.parseInt(name.slice(PREFIX.length), 10) : Number.NaN;
-    if (Number.isInteger(pid) && !lives(pid)) await rm(path.join(runs, name), { recursive: true, force: true });
-  }
-}
-
-function lives(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
 
 /** What stands in the copy and not, or not so, in the original. */
