@@ -75,6 +75,25 @@ test('what changed, and the journal of a unit that failed', { timeout: 120_000 }
   ]);
 });
 
+test('differences in diff mode, and what a module found on a host', { timeout: 120_000 }, async () => {
+  const { events } = await record('diffs.yml', { diff: true, env: { ...process.env, TEST_CANARY: CANARY } });
+  expect(resultsOf(events, 'Change a file')).toMatchObject([
+    {
+      changed_files: ['/etc/a', 'node/a'],
+      changed_objects: ['node/a'],
+      reloaded: ['kube-nginx.service'],
+      diff: [{ file: '/etc/a', added: 1, removed: 1, text: '@@ -1 +1 @@\n-x\n+y' }],
+    },
+  ]);
+  expect(resultsOf(events, 'Change a file without showing it')[0]).not.toHaveProperty('diff');
+  expect(resultsOf(events, 'Keep a secret')[0]).not.toHaveProperty('diff');
+  expect(JSON.stringify(events)).not.toContain(CANARY);
+  expect(resultsOf(events, 'Look at a host')[0]?.host_status).toEqual({ units: [{ name: 'etcd.service' }] });
+
+  const { events: plain } = await record('diffs.yml', { env: { ...process.env, TEST_CANARY: CANARY } });
+  expect(resultsOf(plain, 'Change a file')[0]).not.toHaveProperty('diff');
+});
+
 test('an unreachable host alone', { timeout: 120_000 }, async () => {
   const { result } = await record('outcomes.yml', { limit: 'gone' });
   expect(result).toMatchObject({ outcome: 'unreachable', exitCode: 4 });

@@ -1,6 +1,7 @@
 /** A plan as text for people: what several hosts have in common is shown once. */
+import path from 'node:path';
 import pc from 'picocolors';
-import type { HostPlan, Plan, PlannedFile, PlannedStep, UnitAction } from '../types/plan.js';
+import type { HostPlan, LocalChange, Plan, PlannedFile, PlannedStep, UnitAction } from '../types/plan.js';
 import { plural } from './format.js';
 import { isChanged } from './plan.js';
 
@@ -14,6 +15,9 @@ export interface PlanTextOptions {
 
 /** Lines of one difference that are shown. */
 const DIFF_LINES = 80;
+
+/** More changes of one kind in a folder of this machine are one line. */
+const FOLDED = 3;
 
 /** The plan, and below it what it comes to. */
 export function formatPlan(plan: Plan, options: PlanTextOptions): string {
@@ -53,7 +57,18 @@ export function formatPlanTotals(plan: Plan): string {
 
 function localPart({ local }: Plan, colors: Colors): string[] {
   if (local.length === 0) return [];
-  const lines = local.map(({ path, action }) => `  ${mark(action, colors)} ${path}`);
+  const folders = new Map<string, LocalChange[]>();
+  for (const change of local) {
+    const key = `${change.action} ${path.posix.dirname(change.path)}`;
+    folders.set(key, [...(folders.get(key) ?? []), change]);
+  }
+  const lines = [...folders.values()].flatMap((changes) => {
+    const { path: first, action } = changes[0] as LocalChange;
+    const folder = path.posix.dirname(first);
+    return folder !== '.' && changes.length > FOLDED
+      ? [`  ${mark(action, colors)} ${folder}/  ${colors.dim(`${changes.length} files`)}`]
+      : changes.map((change) => `  ${mark(action, colors)} ${change.path}`);
+  });
   return [[colors.bold('this machine'), ...lines].join('\n')];
 }
 
@@ -128,14 +143,20 @@ function unitVerb(action: UnitAction, colors: Colors): string {
 }
 
 function stepLines({ task, done }: PlannedStep): string[] {
-  return done.length === 0 ? [`  ${task}`] : [`  ${task}:`, ...done.map((line) => `      ${line}`)];
+  // Ansible puts the role's name before the task's.
+  const name = task.replace(/^\S+ : /, '');
+  return done.length === 0 ? [`  ${name}`] : [`  ${name}:`, ...done.map((line) => `      ${line}`)];
 }
+
+/** The difference of a new folder: its owner and mode. */
+const NEW_FOLDER = /^@@.*@@\n\+\S+:\S+ \d{4}$/;
 
 /** A file that would change, and its difference below it. */
 export function fileLines(file: PlannedFile, { diffs }: Pick<PlanTextOptions, 'diffs'>, colors: Colors): string[] {
-  const { path, action, diff, added = 0, removed = 0 } = file;
-  const size = diff === undefined ? '' : colors.dim(`  +${added} -${removed}`);
-  const head = `  ${mark(action, colors)} ${path}${size}`;
+  const { action, diff, added = 0, removed = 0 } = file;
+  // Of a new folder there is nothing to count.
+  const size = diff === undefined || NEW_FOLDER.test(diff) ? '' : colors.dim(`  +${added} -${removed}`);
+  const head = `  ${mark(action, colors)} ${file.path}${size}`;
   const shown = diffs === 'all' || (diffs === 'changed' && action === 'change');
   if (!shown || diff === undefined || diff === '') return [head];
   const lines = diff.split('\n');
@@ -144,6 +165,7 @@ export function fileLines(file: PlannedFile, { diffs }: Pick<PlanTextOptions, 'd
     head,
     ...lines.slice(0, DIFF_LINES).map((line) => `      ${colored(line, colors)}`),
     ...(more > 0 ? [`      ${colors.dim(`… ${plural(more, 'more line')} in the report`)}`] : []),
+    ...(more <= 0 && file.cut ? [`      ${colors.dim('… the rest is too long to be kept')}`] : []),
   ];
 }
 

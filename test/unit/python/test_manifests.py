@@ -2,6 +2,7 @@ import json
 import unittest
 
 import plugins_path  # noqa: F401
+from ansible_collections.k8s_ans.cluster.plugins.module_utils import manifest_keys
 from ansible_collections.k8s_ans.cluster.plugins.modules import manifests
 
 
@@ -38,6 +39,50 @@ class Compare(unittest.TestCase):
             'unknown': config_map({}),
         }
         self.assertEqual(list(manifests.owned_by('k8s-ans', found)), ['ours'])
+
+
+class Foretold(unittest.TestCase):
+    """Check mode on a host where the API cannot be asked yet."""
+
+    KEYS = ['deployment/kube-system/coredns', 'node/a']
+
+    class Module:
+        check_mode = True
+        tmpdir = '/nowhere'
+
+        def __init__(self, answer):
+            self.answer = answer
+            self.params = {
+                'kubectl': 'kubectl', 'kubeconfig': 'k', 'retry_seconds': 0, 'field_manager': 'f', 'keys': Foretold.KEYS,
+            }  # fmt: skip
+
+        def run_command(self, words):
+            return self.answer(words)
+
+    def changed(self, answer):
+        module = self.Module(answer)
+        return manifests.apply(module, manifests.Kubectl(module), ['-f', 'x'])
+
+    def test_no_kubeconfig_no_server_old_certificates(self):
+        for err in (
+            'error: stat /etc/kubernetes/admin.kubeconfig: no such file or directory',
+            'The connection to the server 127.0.0.1:8443 was refused - did you specify the right host or port?',
+            'Unable to connect to the server: tls: failed to verify certificate: x509: certificate signed by unknown',
+            'error: You must be logged in to the server (Unauthorized)',
+        ):
+            self.assertEqual(self.changed(lambda words, err=err: (1, '', err)), self.KEYS)
+
+    def test_objects_in_a_namespace_yet_to_be_made(self):
+        node = json.dumps({'kind': 'Node', 'metadata': {'name': 'a'}})
+
+        def answer(words):
+            return (0, node, '') if 'get' in words else (1, node, 'Error from server (NotFound): namespaces "n" not found')
+
+        self.assertEqual(self.changed(answer), ['deployment/kube-system/coredns'])
+
+    def test_keys(self):
+        listed = {'kind': 'List', 'items': [config_map({}), {'kind': 'Node', 'metadata': {'name': 'a'}}]}
+        self.assertEqual(manifest_keys.keys_of(listed), ['configmap/n/c', 'node/a'])
 
 
 if __name__ == '__main__':
