@@ -2,6 +2,7 @@
 import type { Register } from '../cli/register.js';
 import { planOf } from '../report/plan.js';
 import { formatPlan } from '../report/plan-text.js';
+import { draftSpec, setVersion } from '../spec/edit.js';
 import { loadCluster } from '../spec/load.js';
 import { locateCluster } from '../spec/locate.js';
 import type { CommandContext } from '../types/console.js';
@@ -14,26 +15,29 @@ import { addPlaybookOptions, type ClusterPlaybookOptions, refuseOperands } from 
 import { runSession } from './run/session.js';
 import { inShadow } from './run/shadow.js';
 
+interface PlanOptions extends ClusterPlaybookOptions {
+  readonly to?: string | undefined;
+}
+
 export const register: Register = (program, run) => {
   addPlaybookOptions(program.command('plan'))
     .description('say what deploy would do, and change nothing: exit code 5 when there is something to do, 0 when not')
     .option('--tags <tags>', "only these phases, as ansible-playbook's --tags")
+    .option('--to <version>', 'as if the spec named this Kubernetes version: what an upgrade to it comes to')
     .option('--diff', 'show the contents of new files as well')
     .option('--no-diff', 'show no differences')
-    .action((operands: string[], options: ClusterPlaybookOptions) =>
-      run((context) => plan(context, options, operands)),
-    );
+    .action((operands: string[], options: PlanOptions) => run((context) => plan(context, options, operands)));
 };
 
-async function plan(
-  context: CommandContext,
-  options: ClusterPlaybookOptions,
-  operands: ReadonlyArray<string>,
-): Promise<ExitCode> {
+async function plan(context: CommandContext, options: PlanOptions, operands: ReadonlyArray<string>): Promise<ExitCode> {
   const { console } = context;
   refuseOperands(context, operands, 'plan');
   const home = await locateCluster(context, options.cluster);
-  const cluster = await loadCluster(home);
+  const { to } = options;
+  const cluster =
+    to === undefined
+      ? await loadCluster(home)
+      : (await draftSpec(home, (document) => setVersion(document, to.replace(/^v/, '')))).cluster;
   const again = `k8s-ans plan${options.cluster ? ` --cluster ${options.cluster}` : ''}`;
   const pending = await pendingOperation(home);
   if (pending) {

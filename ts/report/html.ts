@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import mustache from 'mustache';
-import type { ReportCounts, ReportPhase, ReportSpan, ReportTaskRun, RunReport } from '../types/report.js';
+import type { ReportChange, ReportCounts, ReportPhase, ReportSpan, ReportTaskRun, RunReport } from '../types/report.js';
 import { formatBytes, formatDuration, plural } from './format.js';
 
 const template = readFileSync(new URL('report.html.mustache', import.meta.url), 'utf8');
@@ -59,6 +59,7 @@ export function renderHtml(report: RunReport): string {
       on:
         task.hosts > 1 ? `${plural(task.hosts, 'host')}, slowest ${task.slowestHost ?? ''}` : (task.slowestHost ?? ''),
     })),
+    changesTitle: report.check ? 'What would change' : 'What changed',
     hasChanges: report.changes.length > 0,
     changeHosts: changesByHost(report),
     hasHosts: report.hosts.length > 0,
@@ -263,13 +264,36 @@ function changesByHost(report: RunReport): object[] {
           ...(restarted > 0 ? [`${plural(restarted, 'unit')} restarted`] : []),
         ].join(', '),
         changes: own.map((change) => ({
-          ...change,
-          hasStarted: change.started.length > 0,
-          startedText: change.started.join(', '),
-          hasRestarted: change.restarted.length > 0,
-          restartedText: change.restarted.join(', '),
+          phase: change.phase,
+          task: change.task,
+          units: unitBadges(change, report.check),
+          files: [...change.files, ...change.objects].map((name) => ({ name, ...diffView(name, change) })),
+          done: change.done,
         })),
       },
     ];
   });
+}
+
+/** What was done, or would be, to units; in the order in which it happens. */
+function unitBadges(change: ReportChange, check: boolean): object[] {
+  const words: ReadonlyArray<readonly [ReadonlyArray<string>, done: string, would: string, tone: string]> = [
+    [change.stopped, 'stopped', 'stop', 'changed'],
+    [change.removed, 'removed', 'remove', 'changed'],
+    [change.started, 'started', 'start', 'ok'],
+    [change.restarted, 'restarted', 'restart', 'changed'],
+    [change.reloaded, 'reloaded', 'reload', 'ok'],
+  ];
+  return words
+    .filter(([units]) => units.length > 0)
+    .map(([units, done, would, tone]) => ({ tone, text: `${check ? would : done} ${units.join(', ')}` }));
+}
+
+/** The lines of a file's difference, each with how it is coloured. */
+function diffView(name: string, { diffs }: ReportChange): object {
+  const diff = diffs.find(({ file }) => file === name || file.startsWith(`${name} (`));
+  if (!diff?.text) return { hasDiff: false };
+  const tones: Readonly<Record<string, string>> = { '+': 'added', '-': 'removed', '@': 'place' };
+  const lines = diff.text.split('\n').map((text) => ({ text, tone: tones[text[0] ?? ''] ?? '' }));
+  return { hasDiff: true, counts: `+${diff.added ?? 0} -${diff.removed ?? 0}`, lines, cut: diff.cut === true };
 }
