@@ -30,6 +30,8 @@ const PYTHON_TESTS = [
   'test_published_trust',
   'test_unit_converger',
   'test_unit_state',
+  'test_upgrade_parts',
+  'test_version_skew',
 ];
 
 test('the pure parts, as their Python tests say', { timeout: TIMEOUT }, async () => {
@@ -210,6 +212,27 @@ describe('real runs', () => {
     const again = await run();
     expect(one(again, 'Install binaries').status).toBe('ok');
     expect(one(again, 'Install binaries').bytes_sent).toBeUndefined();
+  });
+
+  test('binaries that are staged first', { timeout: TIMEOUT }, async () => {
+    const contents = { one: 'first binary', two: 'second binary' };
+    const sums = Object.fromEntries(
+      Object.entries(contents).map(([name, content]) => [name, createHash('sha256').update(content).digest('hex')]),
+    );
+    for (const [name, content] of Object.entries(contents)) await writeFile(at(name), content);
+    await writeFile(extraVars, JSON.stringify({ base, sums }));
+    const recorded = await record('plugins/staged.yml', { extraVars: [extraVars] });
+    const sent = contents.one.length + contents.two.length;
+    expect(one(recorded, 'Stage')).toMatchObject({ status: 'changed', bytes_sent: sent });
+    expect(one(recorded, 'See what was staged, and that nothing was installed').status, recorded.log).toBe('ok');
+    expect(one(recorded, 'Stage again').status).toBe('ok');
+    // What waits there is not sent again.
+    expect(one(recorded, 'Install a part')).toMatchObject({ status: 'changed', changed_files: [at('bin', 'one')] });
+    expect(one(recorded, 'Install a part').bytes_sent).toBeUndefined();
+    expect(one(recorded, 'Install the rest')).toMatchObject({ status: 'changed', changed_files: [at('bin', 'two')] });
+    expect(one(recorded, 'Install the rest').bytes_sent).toBeUndefined();
+    expect([await text('bin', 'one'), await text('bin', 'two')]).toEqual([contents.one, contents.two]);
+    expect(await readdir(at('work'))).toEqual(['.binaries.json']);
   });
 
   test('host_checks and preflight', { timeout: TIMEOUT }, async () => {

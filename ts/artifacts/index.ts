@@ -1,6 +1,6 @@
 /** The artifacts of a cluster: what other parts of the CLI use. */
 export { type BuiltComponent, buildComponent } from './build.js';
-export { type Component, canBeBuilt, componentsFor, defaultVersion, loadCatalog } from './catalog.js';
+export { type Catalog, type Component, canBeBuilt, componentsFor, defaultVersion, loadCatalog } from './catalog.js';
 export { type ArtifactState, type ListedFile, listFiles, lockFiles, verifyCache } from './inspect.js';
 export { ArtifactLock } from './lock.js';
 export {

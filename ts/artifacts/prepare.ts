@@ -67,7 +67,11 @@ export interface PreparedArtifacts {
     readonly sentence: string;
   };
   /** What the roles are given, as extra variables. */
-  readonly variables: { readonly k8s_artifacts: Readonly<Partial<Record<Architecture, ArchitectureArtifacts>>> };
+  readonly variables: {
+    readonly k8s_artifacts: Readonly<Partial<Record<Architecture, ArchitectureArtifacts>>>;
+    /** Component (`pause`, `coredns`) → the reference of its image in the cluster's Kubernetes version. */
+    readonly k8s_images: Readonly<Record<string, string>>;
+  };
   /** With source `build`: what was built or found in the cache. */
   readonly builds: ReadonlyArray<BuiltComponent & { readonly architecture: Architecture }>;
   /** True if artifacts.lock changed. */
@@ -111,7 +115,10 @@ export async function prepareArtifacts(options: PrepareOptions): Promise<Prepare
   }
   lock.source = source.kind === 'build' ? 'build' : 'upstream';
   const lockWritten = await lock.write();
-  return { source: { kind: source.kind, sentence }, variables: { k8s_artifacts }, builds, lockWritten };
+  const k8s_images = Object.fromEntries(
+    components.flatMap(({ name, image }) => (image === undefined ? [] : [[name, image.ref] as const])),
+  );
+  return { source: { kind: source.kind, sentence }, variables: { k8s_artifacts, k8s_images }, builds, lockWritten };
 }
 
 /**

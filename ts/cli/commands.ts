@@ -17,6 +17,7 @@ import { register as reset } from '../commands/reset.js';
 import { register as schema } from '../commands/schema.js';
 import { register as state } from '../commands/state.js';
 import { register as status } from '../commands/status.js';
+import { register as upgrade } from '../commands/upgrade.js';
 import { register as validate } from '../commands/validate.js';
 import type { Register } from './register.js';
 
@@ -29,7 +30,7 @@ export const commandGroups: ReadonlyArray<CommandGroup> = [
   { heading: 'The spec:', commands: [init, validate, render, schema] },
   {
     heading: 'The cluster:',
-    commands: [preflight, plan, deploy, status, node, etcd, certs, reset, state, report, kubeconfig, artifacts],
+    commands: [preflight, plan, deploy, upgrade, status, node, etcd, certs, reset, state, report, kubeconfig, artifacts],
   },
   { heading: 'This machine:', commands: [lab, doctor, completion] },
 ];

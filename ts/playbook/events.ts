@@ -87,6 +87,7 @@ const runEvent: z.ZodType<RunEvent> = z.discriminatedUnion('event', [
     certificates: z.record(z.string(), z.unknown()).optional(),
     old_pods: texts,
     etcd: z.record(z.string(), z.unknown()).optional(),
+    upgrade: z.record(z.string(), z.unknown()).optional(),
     module: z.string().optional(),
     msg: z.string().optional(),
     stderr: z.string().optional(),

@@ -114,6 +114,8 @@ export interface ResultEvent {
   readonly etcd?: Readonly<Record<string, unknown>> | undefined;
   /** What the host_status module found on the host. */
   readonly host_status?: Readonly<Record<string, unknown>> | undefined;
+  /** Where a cluster is, and whether it may be upgraded: the answer of cluster_versions. */
+  readonly upgrade?: Readonly<Record<string, unknown>> | undefined;
   /** On failure. */
   readonly module?: string | undefined;
   readonly msg?: string | undefined;

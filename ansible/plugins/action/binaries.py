@@ -14,3 +14,4 @@ class ActionModule(StoreAction):
     LIST = 'binaries'
     REQUIRED = ('path', 'sha256', 'dest')
     OPTIONAL = ('name', 'mode', 'owner', 'group')
+    ARGUMENTS = ('work_dir', 'state', 'keep_staged')

@@ -12,7 +12,7 @@ description:
   - Writes one JSON object a line for each play, task, host start, result and retry, and for the final statistics.
   - The lines go to a channel of their own, so that neither C(-v) nor warnings mix with them.
   - Of a result only what was changed (files, units, objects), C(bytes_sent), C(old_pods) and what some modules say of a
-    host (C(preflight), C(host_status), C(reset), C(etcd), C(certificates)) are kept, in diff mode the differences, and on
+    host (C(preflight), C(host_status), C(reset), C(etcd), C(certificates), C(upgrade)) are kept, in diff mode the differences, and on
     failure the message, the end of stderr and the unit's journal lines. Results of tasks with C(no_log) keep none of
     them.
   - The schema is described in C(docs/events.md).
@@ -69,6 +69,7 @@ KEPT_DICTIONARIES = {
     "host_status": MESSAGE_LIMIT,
     "reset": MESSAGE_LIMIT,
     "etcd": MESSAGE_LIMIT,
+    "upgrade": MESSAGE_LIMIT,
     "certificates": CERTIFICATE_LIMIT,
 }
 

@@ -21,8 +21,11 @@ def _of_host(artifacts, kind, architecture, groups):
     return [entry for entry in entries if set(entry["groups"]) & set(groups)]
 
 
-def host_binaries(artifacts, architecture, groups, directories):
-    """The binaries of a host of this architecture in these groups, each with its absolute path on the host."""
+def host_binaries(artifacts, architecture, groups, directories, only=()):
+    """The binaries of a host of this architecture in these groups, each with its absolute path on the host.
+
+    only: names of binaries or of components; empty: all.
+    """
     return [
         {
             "name": entry["name"],
@@ -32,6 +35,7 @@ def host_binaries(artifacts, architecture, groups, directories):
             "mode": "0755",
         }
         for entry in _of_host(artifacts, "binaries", architecture, groups)
+        if not only or {entry["name"], entry["component"]} & set(only)
     ]
 
 

@@ -154,10 +154,10 @@ def check_room(needs):
             )
 
 
-def prepare(work, wanted, remote_user):
+def prepare(work, wanted, remote_user, keep=False):
     """Make the incoming folder and return (folder, {sha256 that are there complete}).
 
-    wanted: {sha256: size} of what has to be sent.
+    wanted: {sha256: size} of what has to be sent. keep: what else lies there is waited for by a later task.
     """
     if not os.path.isdir(work):
         os.makedirs(work, 0o755)
@@ -177,7 +177,8 @@ def prepare(work, wanted, remote_user):
         status = os.lstat(path)
         if name not in wanted:
             # Left by a run that was killed and that wanted other versions.
-            os.unlink(path)
+            if not keep:
+                os.unlink(path)
         elif stat.S_ISREG(status.st_mode) and status.st_size == wanted[name] and file_digest(path) == name:
             there.add(name)
     return folder, there

@@ -15,6 +15,8 @@ description:
     C(WORK_DIR/.binaries.json) with size, times and inode; a file is read again only where these differ.
   - A host without room is refused before anything is sent; files of a broken transfer are used or overwritten by the
     next run.
+  - With O(state=staged) the files are sent and verified and wait in C(WORK_DIR/.incoming), so that a later task with
+    O(state=installed) installs them without sending anything.
 options:
   binaries:
     description: The files. Other keys of an artifact list, as C(version), are allowed and ignored.
@@ -33,6 +35,15 @@ options:
     description: Folder on the host for the digests and for what arrives.
     type: path
     default: /opt/k8s/work
+  state:
+    description: V(installed), or V(staged) to have the files on the host, verified, and nothing installed yet.
+    type: str
+    choices: [installed, staged]
+    default: installed
+  keep_staged:
+    description: Leave staged files that are not in O(binaries) where they are, since a later task installs them.
+    type: bool
+    default: false
   step: {description: Internal., type: str}
   remote_user: {description: Internal., type: str}
 attributes:
@@ -51,12 +62,27 @@ EXAMPLES = r"""
         path: /var/cache/k8s-ans/kubelet
         sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
         dest: /opt/k8s/bin/kubelet
+
+- name: Everything that an upgrade will install, before the first restart
+  k8s_ans.cluster.binaries:
+    binaries: "{{ all_binaries }}"
+    state: staged
+
+- name: A part of it
+  k8s_ans.cluster.binaries:
+    binaries: "{{ all_binaries | selectattr('name', 'equalto', 'kube-apiserver') }}"
+    keep_staged: true
 """
 
 RETURN = r"""
 changed_files:
   description: Files that were (in check mode, would be) installed, or whose mode or owner was set right.
   returned: always
+  type: list
+  elements: str
+missing:
+  description: Files that are not installed as wanted, and were staged (in check mode, would be).
+  returned: with O(state=staged)
   type: list
   elements: str
 bytes_sent:
@@ -121,10 +147,11 @@ def note(items):
 def query(module, items, cache):
     """Find what is missing, prepare the way for it, mend modes and owners."""
     missing, fixed = [], []
+    staging, keep = module.params['state'] == 'staged', module.params['keep_staged']
     for item in items:
         if cache.digest(item['dest']) != item['sha256']:
             missing.append(item)
-        elif set_right(item['dest'], *(resolve(item) + (module.check_mode,))):
+        elif not staging and set_right(item['dest'], *(resolve(item) + (module.check_mode,))):
             fixed.append(item['dest'])
             if not module.check_mode:
                 cache.store(item['dest'], item['sha256'])
@@ -139,19 +166,33 @@ def query(module, items, cache):
         note(missing)
         for item in missing:
             resolve(item)
-            os.makedirs(os.path.dirname(item['dest']), 0o755, exist_ok=True)
-        folder, there = host_store.prepare(work, wanted, module.params['remote_user'])
+            if not staging:
+                os.makedirs(os.path.dirname(item['dest']), 0o755, exist_ok=True)
+        folder, there = host_store.prepare(work, wanted, module.params['remote_user'], keep)
         device = os.stat(work).st_dev
         needs = [(work, size) for sha256, size in wanted.items() if sha256 not in there]
         for item in missing:
-            if os.stat(os.path.dirname(item['dest'])).st_dev != device:
-                needs.append((os.path.dirname(item['dest']), item['size']))
+            place = host_store.existing_parent(os.path.dirname(item['dest']))
+            if os.stat(place).st_dev != device:
+                needs.append((place, item['size']))
         host_store.check_room(needs)
         result['incoming'] = folder
         result['send'] = [sha256 for sha256 in wanted if sha256 not in there]
         # Only what was mended has been changed so far.
         result['changed_files'] = fixed
+    elif not missing and not keep and not module.check_mode:
+        # Staged for a run that was called off.
+        host_store.clean(module.params['work_dir'])
     return result
+
+
+def stage(module, items, cache):
+    """Verify all that arrived, and leave it where it is."""
+    folder = os.path.join(module.params['work_dir'], host_store.INCOMING)
+    missing = [item for item in items if cache.digest(item['dest']) != item['sha256']]
+    for item in missing:
+        host_store.verify(folder, item['sha256'], item.get('name') or item['dest'])
+    return {'changed': False, 'changed_files': [], 'missing': [item['dest'] for item in missing]}
 
 
 def install(module, items, cache):
@@ -173,7 +214,8 @@ def install(module, items, cache):
         if module.selinux_enabled():
             module.set_default_selinux_context(item['dest'], False)
         cache.store(item['dest'], item['sha256'])
-    host_store.clean(work)
+    if not module.params['keep_staged']:
+        host_store.clean(work)
     return {'changed': bool(missing), 'changed_files': [item['dest'] for item in missing]}
 
 
@@ -195,6 +237,8 @@ def main():
         argument_spec={
             'binaries': {'type': 'list', 'elements': 'dict', 'required': True, 'options': item_options},
             'work_dir': {'type': 'path', 'default': '/opt/k8s/work'},
+            'state': {'type': 'str', 'choices': ['installed', 'staged'], 'default': 'installed'},
+            'keep_staged': {'type': 'bool', 'default': False},
             'step': {'type': 'str', 'choices': ['query', 'install', 'room', 'clean']},
             'remote_user': {'type': 'str', 'default': ''},
         },
@@ -211,7 +255,8 @@ def main():
     items = module.params['binaries']
     cache = host_store.DigestCache(os.path.join(work, CACHE))
     try:
-        result = query(module, items, cache) if step == 'query' else install(module, items, cache)
+        final = stage if module.params['state'] == 'staged' else install
+        result = (query if step == 'query' else final)(module, items, cache)
     except host_store.StoreError as error:
         host_store.clean(work)
         module.fail_json(msg=str(error), changed=False, changed_files=[])

@@ -87,6 +87,9 @@ class StoreAction(ActionBase):
         send_list, folder = asked.pop('send', []), asked.pop('incoming', None)
         asked.setdefault('bytes_sent', 0)
         missing = asked.pop('missing', [])
+        staging = arguments.get('state') == 'staged'
+        if staging:
+            asked['missing'] = missing
         if asked.get('failed') or self._task.check_mode or not missing:
             return asked
         pairs = [(sizes[sha256][0], '%s/%s' % (folder, sha256)) for sha256 in send_list]
@@ -111,10 +114,13 @@ class StoreAction(ActionBase):
                 )
             ) from None
         done = call('install')
+        if staging and not done.get('failed'):
+            # Nothing is installed, but the host's disk holds more than before.
+            done['changed'] = bool(pairs)
         done['bytes_sent'] = sum(sizes[sha256][1] for sha256 in send_list)
         # What the first call mended (modes, labels) belongs to the result too.
         fixed = [name for name in asked.get('changed_files', []) if name not in done.get('changed_files', [])]
-        if not done.get('failed'):
+        if not done.get('failed') and not staging:
             done['changed_files'] = fixed + done.get('changed_files', [])
             done['changed'] = bool(done['changed_files'])
         return done

@@ -72,6 +72,17 @@ export async function beginOperation(
   return { operation, resumed: false };
 }
 
+/**
+ * Turns the pending operation to another subject, for a command that can: what it has to remember stays.
+ *
+ * The caller has seen that the pending one may be turned.
+ */
+export async function turnOperation(home: ClusterHome, to: Pick<Operation, 'subject' | 'again'>): Promise<void> {
+  const pending = await pendingOperation(home);
+  if (pending === undefined) throw new Error('no operation is pending');
+  await write(home, { ...pending, ...to });
+}
+
 /** Remembers where the pending operation is. */
 export async function updateOperation(home: ClusterHome, data: Readonly<Record<string, unknown>>): Promise<void> {
   const pending = await pendingOperation(home);
@@ -94,7 +105,8 @@ export async function refusePending(home: ClusterHome): Promise<void> {
   if (pending !== undefined) throw pendingError(home, pending);
 }
 
-function pendingError(home: ClusterHome, { command, subject, since, again }: Operation): K8sAnsError {
+/** The error that names what has to be finished first. */
+export function pendingError(home: ClusterHome, { command, subject, since, again }: Operation): K8sAnsError {
   return environmentError(`\`${command} ${subject}\`, begun at ${since}, is not finished yet.`, {
     code: 'operation-pending',
     where: home.operation,
