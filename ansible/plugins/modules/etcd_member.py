@@ -58,6 +58,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_ans.cluster.plugins.module_utils import etcd_cluster
 
 
+# How long a majority may be silent.
+READ_SECONDS = 10
+
+
 def learner_refusal(members, name, peer_url):
     """Return why a member cannot be added now, or None."""
     namesake = etcd_cluster.namesake_of(members, name, peer_url)
@@ -97,11 +101,13 @@ class Member:
 
     def read(self):
         """Return (members, this one or None); fail_json without a majority."""
+        # An election takes a second or two; more is no passing trouble.
+        end = min(self.deadline, time.monotonic() + READ_SECONDS)
         while True:
             members = self.etcd.members()
             if members is not None:
                 return members, etcd_cluster.member_of(members, self.name, self.peer_url)
-            if not etcd_cluster.passing(self.etcd.error) or self.late():
+            if not etcd_cluster.passing(self.etcd.error) or time.monotonic() > end:
                 self.module.fail_json(
                     msg='etcd does not answer with a majority of its members, so that none can be added or removed: %s. '
                     'Bring its members back first. If a majority is lost for good, `k8s-ans etcd restore` makes a new etcd '
