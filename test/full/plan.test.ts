@@ -6,6 +6,7 @@ import type { Document } from 'yaml';
 import { faults } from '../../ts/lab/index.js';
 import { planOf } from '../../ts/report/plan.js';
 import { editSpec } from '../../ts/spec/edit.js';
+import { loadCluster } from '../../ts/spec/load.js';
 import type { Plan } from '../../ts/types/plan.js';
 import type { RunReport } from '../../ts/types/report.js';
 import type { ClusterStatus } from '../../ts/types/status.js';
@@ -201,7 +202,9 @@ describe('on a cluster that runs', () => {
   });
 
   test('an upgrade can be planned: binaries, and the units that run them', async () => {
-    const { code, value } = await ask<{ plan: Plan }>(['plan', '--cluster', labName, '--to', '1.36.4']);
+    const { version } = (await loadCluster(home)).kubernetes;
+    const to = version === '1.36.4' ? '1.36.3' : '1.36.4';
+    const { code, value } = await ask<{ plan: Plan }>(['plan', '--cluster', labName, '--to', to]);
     expect(code).toBe(SOMETHING);
     for (const host of value.plan.hosts) {
       expect(host.files.map((file) => file.path)).toContain('/opt/k8s/bin/kubelet');

@@ -2,6 +2,7 @@
 import type { Register } from '../cli/register.js';
 import { planOf } from '../report/plan.js';
 import { formatPlan } from '../report/plan-text.js';
+import { refuseForbiddenChanges } from '../spec/changes.js';
 import { draftSpec, setVersion } from '../spec/edit.js';
 import { loadCluster } from '../spec/load.js';
 import { locateCluster } from '../spec/locate.js';
@@ -51,6 +52,8 @@ async function plan(context: CommandContext, options: PlanOptions, operands: Rea
     context,
     { command: 'plan', cluster, home, lock: true, check: true },
     async (session) => {
+      // As deploy does; an upgrade makes its change of the version in its own way.
+      if (to === undefined) await refuseForbiddenChanges(home, cluster);
       local = await inShadow(session, (shadow) =>
         convergeCluster(shadow, {
           ...options,

@@ -138,8 +138,9 @@ export function formatDrift({ hosts, files, error }: DriftStatus, color: boolean
   if (error !== undefined) parts.push(`${colors.yellow('!')} Not all is known: ${error}`);
   else if (files.length === 0)
     parts.push(`none: the files on ${plural(hosts.length, 'host')} are what the spec renders`);
-  for (const file of files) {
-    parts.push(`  ${file.hosts.join(', ')}`, ...fileLines(file, { diffs: 'changed' }, colors));
+  for (const names of new Set(files.map((file) => file.hosts.join(', ')))) {
+    const own = files.filter((file) => file.hosts.join(', ') === names);
+    parts.push(`  ${names}`, ...own.flatMap((file) => fileLines(file, { diffs: 'changed' }, colors)));
   }
   if (files.length > 0)
     parts.push(
