@@ -61,7 +61,7 @@ class Foretold(unittest.TestCase):
 
     def changed(self, answer):
         module = self.Module(answer)
-        return manifests.apply(module, manifests.Kubectl(module), ['-f', 'x'])
+        return manifests.apply(module, manifests.Kubectl(module, 0), ['-f', 'x'])
 
     def test_no_kubeconfig_no_server_old_certificates(self):
         for err in (
