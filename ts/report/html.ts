@@ -261,7 +261,7 @@ function changesByHost(report: RunReport): object[] {
         summary: [
           plural(own.length, 'task'),
           ...(files > 0 ? [plural(files, 'file')] : []),
-          ...(restarted > 0 ? [`${plural(restarted, 'unit')} restarted`] : []),
+          ...(restarted > 0 ? [`${plural(restarted, 'unit')} ${report.check ? 'to restart' : 'restarted'}`] : []),
         ].join(', '),
         changes: own.map((change) => ({
           phase: change.phase,
