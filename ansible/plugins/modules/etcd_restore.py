@@ -75,7 +75,7 @@ import re
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_ans.cluster.plugins.module_utils import host_store
+from ansible_collections.k8s_ans.cluster.plugins.module_utils import host_store, ledger
 
 MEMBER = 'member'
 # With the restore's id.
@@ -178,10 +178,25 @@ def remove_staged(places):
         shutil.rmtree(left, ignore_errors=True)
 
 
+def note(folders):
+    """Tell the host's ledger, where it has one, which folders are about to be made."""
+    try:
+        notes = ledger.load()
+    except ledger.Damaged as error:
+        raise host_store.StoreError(str(error)) from error
+    if notes is None or not folders:
+        return
+    for folder in folders:
+        notes.made(folder, 'directory')
+    notes.save()
+
+
 def prepare(module, places, uid, gid):
     """Make the new data from the snapshot."""
     args = module.params
-    for folder in (places.data_dir, places.wal_dir):
+    missing = [folder for folder in (places.data_dir, places.wal_dir) if not os.path.isdir(folder)]
+    note(missing)
+    for folder in missing:
         if not os.path.isdir(folder):
             os.makedirs(os.path.dirname(folder), 0o755, exist_ok=True)
             os.mkdir(folder, 0o700)
