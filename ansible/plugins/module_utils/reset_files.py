@@ -156,10 +156,20 @@ def write(path, content, old):
         with os.fdopen(handle, 'wb') as out:
             out.write(content)
         set_attributes(temporary, note)
+        copy_label(path, temporary)
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def copy_label(path, other):
+    """Give `other` the SELinux context of `path`, where there is one."""
+    try:
+        os.setxattr(other, 'security.selinux', os.getxattr(path, 'security.selinux'))
+    except OSError:
+        # No file there yet, or no SELinux.
+        return
 
 
 def relink(path, target):

@@ -93,16 +93,18 @@ LOCK_SECONDS = 300
 
 def take_lock(module):
     """Wait for a reset that goes on here though nobody listens to it any more; return the open lock."""
-    handle = open(LOCK, 'w', encoding='ascii')  # noqa: SIM115
     deadline = time.monotonic() + LOCK_SECONDS
-    while True:
+    while time.monotonic() < deadline:
+        handle = open(LOCK, 'w', encoding='ascii')  # noqa: SIM115
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
+            # The one before takes the file away at its end, and with it a lock that somebody waited for.
+            if os.path.exists(LOCK) and os.path.samestat(os.fstat(handle.fileno()), os.stat(LOCK)):
+                return handle
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                module.fail_json(msg='another reset of this host goes on since %d s' % LOCK_SECONDS)
             time.sleep(0.5)
+        handle.close()
+    module.fail_json(msg='another reset of this host has gone on for %d s; run the reset again when it is over' % LOCK_SECONDS)
 
 
 def reset(module, notes, report):
