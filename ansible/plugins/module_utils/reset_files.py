@@ -128,8 +128,11 @@ def restore(report, path, old):
         report.do('restored', path, lambda: write(path, content, old))
 
 
-def remove_folders(report, notes, known):
-    """Take away the folders that we made, where nothing is in them any more; the deepest first."""
+def remove_folders(report, notes, known, snapshots=()):
+    """Take away the folders that we made, where nothing is in them any more; the deepest first.
+
+    snapshots: folders whose contents stay: they are what a cluster can be made anew from.
+    """
     paths = set(path for path, kind in notes.content['made'].items() if kind == 'directory' and path != ledger.FOLDER)
     if notes.adopted:
         paths.update(path for pattern in known for path in glob.glob(pattern) if os.path.isdir(path))
@@ -137,7 +140,8 @@ def remove_folders(report, notes, known):
     quiet = [path for path in ledger.RUNTIME_FOLDERS if path not in notes.content['found'] and path not in paths]
     for path in sorted(paths.union(quiet), key=lambda path: (-path.count('/'), path)):
         if path not in quiet or not os.path.islink(path):
-            reset_trees.remove_folder(report, path)
+            why = ['snapshots of etcd, which are yours to keep or to remove'] if path in snapshots else []
+            reset_trees.remove_folder(report, path, *why)
 
 
 def write(path, content, old):

@@ -112,7 +112,7 @@ def _delete_around(path, points):
             os.unlink(entry.path)
 
 
-def remove_folder(report, path, why='it holds files that k8s-ans did not make'):
+def remove_folder(report, path, why='not empty, of what somebody else made or what stays'):
     """Take a folder away if nothing is in it any more; else name what is."""
     if os.path.islink(path):
         report.leave(path, 'it is a symbolic link, which k8s-ans does not make')

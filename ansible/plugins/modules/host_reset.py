@@ -33,6 +33,7 @@ options:
         elements: str
         default: []
   transient: {description: Patterns of files that components and modules make in folders of ours., type: list, elements: str, default: []}
+  snapshots: {description: Folders with etcd's snapshots; what is in them stays., type: list, elements: str, default: []}
   known: {description: Patterns of files and folders that versions without a ledger made., type: list, elements: str, default: []}
   accounts: {description: Accounts of our units., type: list, elements: str, default: []}
   crictl: {description: The runtime's client., type: path, default: /opt/k8s/bin/crictl}
@@ -134,7 +135,7 @@ def reset(module, notes, report):
     step(report, reset_files.remove_blocks, report, notes)
     step(report, reset_files.remove_files, report, notes, params['known'], params['transient'])
     step(report, reset_files.restore_attributes, report, notes)
-    step(report, reset_files.remove_folders, report, notes, params['known'])
+    step(report, reset_files.remove_folders, report, notes, params['known'], params['snapshots'])
     step(report, reset_system.remove_accounts, module, report, notes, params['accounts'])
 
     if report.changed and not report.check:
@@ -171,6 +172,7 @@ def main():
                 },
             },
             'transient': {'type': 'list', 'elements': 'str', 'default': []},
+            'snapshots': {'type': 'list', 'elements': 'str', 'default': []},
             'known': {'type': 'list', 'elements': 'str', 'default': []},
             'accounts': {'type': 'list', 'elements': 'str', 'default': []},
             'crictl': {'type': 'path', 'default': '/opt/k8s/bin/crictl'},

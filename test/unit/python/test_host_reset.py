@@ -119,7 +119,7 @@ class Trees(LedgerTest):
         self.tree('etc/mine')
         reset_trees.remove_folder(self.report, self.at('etc'))
         self.assertEqual(
-            self.report.left, [{'what': self.at('etc'), 'why': 'it holds files that k8s-ans did not make: mine'}]
+            self.report.left, [{'what': self.at('etc'), 'why': 'not empty, of what somebody else made or what stays: mine'}]
         )
 
     def test_check_mode_lists_the_same_and_does_nothing(self):
