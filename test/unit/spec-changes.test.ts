@@ -199,6 +199,14 @@ describe('deployed.json', () => {
     expect(await paths(spec('172.30.0.0/16\n  dnsAddress: 10.254.0.10'))).toEqual(['network.dnsAddress']);
   });
 
+  test('a command may make the change that it is there for', async () => {
+    const home = await homeWith(spec('172.30.0.0/16'));
+    const cluster = await loadCluster(home);
+    await writeDeployed(home, { ...deployedFacts(cluster), kubernetesVersion: '1.35.4' }, 'done');
+    await expect(refuseForbiddenChanges(home, cluster)).rejects.toMatchObject({ code: 'spec-immutable' });
+    await refuseForbiddenChanges(home, cluster, ['kubernetes.version']);
+  });
+
   test('a run records the hosts that it begins to change, and the whole cluster when it ends well', async () => {
     const home = await homeWith(spec('172.30.0.0/16'));
     const play = (phase: string, hosts: string[]) =>

@@ -52,8 +52,10 @@ async function plan(context: CommandContext, options: PlanOptions, operands: Rea
     context,
     { command: 'plan', cluster, home, lock: true, check: true },
     async (session) => {
-      // As deploy does; an upgrade makes its change of the version in its own way.
-      if (to === undefined) await refuseForbiddenChanges(home, cluster);
+      // What deploy would refuse is no plan; a pending operation is in the middle of such a change.
+      if (pending === undefined) {
+        await refuseForbiddenChanges(home, cluster, to === undefined ? [] : ['kubernetes.version']);
+      }
       local = await inShadow(session, (shadow) =>
         convergeCluster(shadow, {
           ...options,

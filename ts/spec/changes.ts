@@ -43,14 +43,17 @@ export class ImmutableSpecError extends K8sAnsError {
  * Refuses a spec that differs from what is deployed in something that cannot be changed; at a cluster that is not
  * deployed yet there is nothing to refuse.
  *
- * Commands that make such a change in the right way (`node remove`, `upgrade`) do not ask.
- *
+ * @param made changes that the command itself makes in the right way, such as `kubernetes.version`
  * @throws ImmutableSpecError (exit code 2, `spec-immutable`) with all of them
  */
-export async function refuseForbiddenChanges(home: ClusterHome, cluster: Cluster): Promise<void> {
+export async function refuseForbiddenChanges(
+  home: ClusterHome,
+  cluster: Cluster,
+  made: ReadonlyArray<string> = [],
+): Promise<void> {
   const deployed = await readDeployed(home);
   if (deployed === undefined) return;
-  const changes = forbiddenChanges(deployed.cluster, cluster);
+  const changes = forbiddenChanges(deployed.cluster, cluster).filter(({ path }) => !made.includes(pathText(path)));
   if (changes.length === 0) return;
   const file = displayPath(home.spec);
   const lines = new LineCounter();
