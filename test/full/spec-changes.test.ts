@@ -130,10 +130,10 @@ describe('what may be changed', () => {
       ...Object.fromEntries(
         masters.map((host) => [
           host,
-          ['kube-apiserver', 'kube-controller-manager', 'kube-proxy', 'kube-scheduler', 'kubelet'],
+          ['flanneld', 'kube-apiserver', 'kube-controller-manager', 'kube-proxy', 'kube-scheduler', 'kubelet'],
         ]),
       ),
-      ...Object.fromEntries(nodes.map((host) => [host, ['kube-proxy', 'kubelet']])),
+      ...Object.fromEntries(nodes.map((host) => [host, ['flanneld', 'kube-proxy', 'kubelet']])),
     });
 
     // The rules of the old mode are gone, those of the new one are there, and the service answers.
