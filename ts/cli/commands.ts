@@ -30,7 +30,21 @@ export const commandGroups: ReadonlyArray<CommandGroup> = [
   { heading: 'The spec:', commands: [init, validate, render, schema] },
   {
     heading: 'The cluster:',
-    commands: [preflight, plan, deploy, upgrade, status, node, etcd, certs, reset, state, report, kubeconfig, artifacts],
+    commands: [
+      preflight,
+      plan,
+      deploy,
+      upgrade,
+      status,
+      node,
+      etcd,
+      certs,
+      reset,
+      state,
+      report,
+      kubeconfig,
+      artifacts,
+    ],
   },
   { heading: 'This machine:', commands: [lab, doctor, completion] },
 ];
