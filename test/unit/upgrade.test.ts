@@ -86,8 +86,8 @@ function look(changes: Partial<Look> = {}): Look {
 describe('the steps', () => {
   test('of a whole cluster', () => {
     expect(upgradeSteps({ cluster, look: look(), etcd: '3.6.15', batch: '20%' })).toEqual([
-      'binaries and images of 1.36.4 are brought to all 5 hosts, and nothing is installed yet',
       'a snapshot of etcd is taken',
+      'binaries and images of 1.36.4 are brought to all 5 hosts, and nothing is installed yet',
       'etcd goes to 3.6.15, one member after another: m1 (3.6.14), m2 (3.6.14), m3 (3.6.14)',
       'the API servers go to 1.36.4, one after another: m1, m2, m3',
       'controller manager and scheduler follow, one master after another',

@@ -20,6 +20,7 @@ import { lanesOf, mayTurn } from '../upgrade/target.js';
 import { lockedArchitectures, runArtifacts } from './artifacts.js';
 import { writeInventory } from './deploy.js';
 import { watchDeployed } from './deployed.js';
+import { backupEtcd } from './etcd-backup.js';
 import { playbookError } from './finish.js';
 import {
   beginOperation,
@@ -28,6 +29,7 @@ import {
   pendingError,
   pendingOperation,
   turnOperation,
+  updateOperation,
 } from './operation.js';
 import { architecturesOf, type HostVerdict, judgePreflight, preflightEvents } from './preflight.js';
 import { type FinishedRun, type RunSession, runSession } from './session.js';
@@ -174,6 +176,11 @@ async function carryOut(session: RunSession, options: UpgradeOptions, plan: Plan
   }
   await writeDraft(home, plan.draft);
   await writeInventory(session);
+  // Once for the operation: a later one would hold what an interrupted upgrade has done already.
+  if (plan.pending?.data.snapshot === undefined) {
+    const { snapshot } = await backupEtcd(session, { again });
+    await updateOperation(home, { snapshot: snapshot.file });
+  }
   const variables = await writeVariables(session, 'upgrade.json', {
     upgrade_batch: options.batch,
     upgrade_drain_timeout: options.drainTimeout,

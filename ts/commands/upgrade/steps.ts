@@ -22,8 +22,8 @@ export function upgradeSteps({ cluster, look, etcd, batch }: StepOptions): strin
   const oldNodes = old.filter(({ name }) => !masters.includes(name)).map(({ name }) => name);
   const done = look.nodes.length - old.length;
   return [
-    `binaries and images of ${target} are brought to all ${cluster.hosts.length} hosts, and nothing is installed yet`,
     'a snapshot of etcd is taken',
+    `binaries and images of ${target} are brought to all ${cluster.hosts.length} hosts, and nothing is installed yet`,
     members.length === 0
       ? `etcd is at ${etcd} already`
       : `etcd goes to ${etcd}, one member after another: ${members.map(({ host, version }) => `${host} (${version ?? '?'})`).join(', ')}`,
