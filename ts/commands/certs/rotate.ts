@@ -87,7 +87,8 @@ async function rotate(
   const home = await locateCluster(context, options.cluster);
   const cluster = await loadCluster(home);
   const subject = names.length === AUTHORITY_NAMES.length ? 'all' : String(names[0]);
-  const again = `k8s-ans certs rotate-ca ${subject}${options.cluster ? ` --cluster ${options.cluster}` : ''}`;
+  const whole = `k8s-ans certs rotate-ca ${subject}${options.cluster ? ` --cluster ${options.cluster}` : ''}`;
+  const again = `${whole}${options.until ? ` --until ${options.until}` : ''}${options.undo ? ' --undo' : ''}`;
   const settings = { command: 'certs rotate-ca', cluster, home, lock: true, check: false };
   let reached = 'trust' as Stage;
   let oldPods: ReadonlyArray<string> = [];
@@ -107,7 +108,7 @@ async function rotate(
       await updateOperation(home, data);
     }
     if (begun.resumed) console.info(`Going on at the stage "${stage}".`);
-    const rotation: Rotation = { session, names, again: undo ? `${again} --undo` : again, undo };
+    const rotation: Rotation = { session, names, again, undo };
     for (const current of STAGES.slice(STAGES.indexOf(stage))) {
       await updateOperation(home, { stage: current });
       if (current === 'trust') oldPods = await trust(rotation);
@@ -123,7 +124,7 @@ async function rotate(
   console.info(
     reached === 'finish'
       ? closingText(names, options.undo === true)
-      : `Stopped after the stage "${reached}". Go on with \`${again}\`, or go back with \`${again} --undo\`.`,
+      : `Stopped after the stage "${reached}". Go on with \`${whole}\`, or go back with \`${whole} --undo\`.`,
   );
   console.result('certs-rotate-ca', { ...runResult(done), authorities: names, stage: reached, oldPods });
 }
