@@ -83,7 +83,7 @@ async function takeBackup(context: CommandContext, options: BackupOptions): Prom
   let backup: Backup | undefined;
   const done = await runSession(
     context,
-    { command: 'etcd-backup', cluster, home, lock: true, check: false },
+    { command: 'etcd backup', cluster, home, lock: true, check: false },
     async (session) => {
       await writeInventory(session);
       backup = await backupEtcd(session, { output, keep: options.keep, again });
@@ -159,9 +159,8 @@ function refuseUnfit({ file, about }: SoundSnapshot, cluster: Cluster, from: str
       next: `If it is meant to replace ${cluster.name}, say so with --from-cluster ${about.cluster}.`,
     });
   }
-  const minor = semver.parse(about.kubernetes);
-  const now = semver.parse(cluster.kubernetes.version);
-  if (minor !== null && now !== null && (minor.major > now.major || minor.minor > now.minor)) {
+  const taken = semver.parse(about.kubernetes);
+  if (taken !== null && semver.gt(`${taken.major}.${taken.minor}.0`, `${cluster.kubernetes.minor}.0`)) {
     throw usageError(
       `The snapshot was taken under Kubernetes ${about.kubernetes}; ${cluster.kubernetes.version} may not read all of it.`,
       {

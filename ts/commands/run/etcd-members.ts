@@ -60,7 +60,7 @@ export async function lookAtMembers(
   home: ClusterHome,
 ): Promise<EtcdMember[]> {
   let members: EtcdMember[] = [];
-  const session = { command: 'etcd-members', cluster, home, lock: true, check: true };
+  const session = { command: 'etcd restore', cluster, home, lock: true, check: true };
   const done = await runSession(context, session, async (current) => {
     await writeInventory(current);
     await current.playbook('etcd_members', {});

@@ -68,7 +68,7 @@ export async function restoreEtcd(context: CommandContext, options: RestoreOptio
   const revision = snapshot.about?.revision;
   const bump = bumpFor(revision, [...options.seen, ...(await knownRevisions(cluster, home))]);
   let id = restoreId(new Date());
-  const session = { command: 'etcd-restore', cluster, home, lock: true, check: false };
+  const session = { command: COMMAND, cluster, home, lock: true, check: false };
   const run = await runSession(context, session, async (current) => {
     const start = { command: COMMAND, subject: restoreSubject(snapshot), again, data: { id, bump } };
     const { operation, resumed } = await beginOperation(home, start);
