@@ -338,6 +338,16 @@ describe('a Deployment with a pod on each worker', () => {
 });
 
 describe('a second run', () => {
+  test('is foretold to change nothing, of a cluster that is well', async () => {
+    const plan = await start(['plan', '--cluster', labName]);
+    expect(plan.exitCode, String(plan.all)).toBe(0);
+    expect(String(plan.stdout)).toContain('Nothing is to be done on 5 hosts.');
+    const status = await json<{ problems: unknown[]; etcd: { healthy: number } }>([
+      ...['status', '--cluster', labName, '--no-drift'],
+    ]);
+    expect(status).toMatchObject({ problems: [], etcd: { healthy: 3 } });
+  });
+
   test('changes nothing on any host and restarts no unit', async () => {
     const before = await unitStarts();
     const result = await json<RunResult>(['deploy', '--cluster', labName]);
