@@ -23,7 +23,7 @@ SETTLE_SECONDS = 0.5
 SETTLE_RESTARTED_SECONDS = 5
 JOURNAL_LINES = 30
 # Of a unit that crashed again and again, so many lines are searched for those that tell something.
-JOURNAL_SEARCH_LINES = 300
+JOURNAL_SEARCH_LINES = 1500
 
 _WAIT_OPTIONS = {
     'url': {'type': 'str'},

@@ -36,6 +36,8 @@ _SYSTEMD_NOISE = re.compile(
     r'Scheduled restart job|Start(ing|ed) |Stopp(ing|ed) |Start request repeated|Failed with result|Failed to start '
     r'|Deactivated successfully|Consumed '
 )
+# At each start the components of Kubernetes log their flags, some hundred lines.
+_KLOG_FLAG = re.compile(r'^I\d{4} [\d:.]+ +\d+ flags\.go:\d+\] FLAG: ')
 _STACK_TRACE = re.compile(r'goroutine \d+ .*\[.*\]:$')
 _KLOG_HEAD = re.compile(r'^[IWEF]\d{4} [\d:.]+ +\d+ ')
 _TIMES = re.compile(r'\d[\dTZ:.+-]{7,}')
@@ -190,8 +192,8 @@ def exit_text(state):
 def telling_lines(lines):
     """Return those of a crash looping unit's journal lines (short-iso) that tell why, each message once (its last).
 
-    Left out: systemd's account of starts and stops, stack traces (from Go's `goroutine 1 [running]:` to the end of that
-    process) and empty lines.
+    Left out: systemd's account of starts and stops, the flags that a component was given, stack traces (from Go's
+    `goroutine 1 [running]:` to the end of that process) and empty lines.
     """
     kept, tracing = {}, set()
     for line in lines:
@@ -199,7 +201,7 @@ def telling_lines(lines):
         if not found or not found.group('text').strip():
             continue
         process, text = found.group('process'), found.group('text')
-        if process == 'systemd[1]' and _SYSTEMD_NOISE.search(text):
+        if (process == 'systemd[1]' and _SYSTEMD_NOISE.search(text)) or _KLOG_FLAG.match(text):
             continue
         if _STACK_TRACE.match(text):
             tracing.add(process)

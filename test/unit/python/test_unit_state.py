@@ -160,6 +160,8 @@ class TellingLines(unittest.TestCase):
     def test_what_the_child_says_before_exec(self):
         line = '2026-11-24T06:00:00+0000 host systemd[77]: app.service: Failed at step EXEC spawning /x: No such file'
         self.assertEqual(units.telling_lines([line]), [line])
+        flag = line.partition(': ')[0] + ': I1124 10:00:00.773528    2358 flags.go:64] FLAG: --audit-log-maxage="30"'
+        self.assertEqual(units.telling_lines([flag, line, flag]), [line])
 
 
 if __name__ == '__main__':
