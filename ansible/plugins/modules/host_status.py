@@ -44,7 +44,7 @@ options:
   timeout:
     description: Seconds that a client may take.
     type: int
-    default: 8
+    default: 20
 attributes:
   check_mode:
     support: full
@@ -117,7 +117,8 @@ def last_line(text):
 
 def unit_of(name, state, wait):
     """Return what is told of a unit: its state, and whether its endpoint answers (None: it has none)."""
-    said = unit_converger.probe(wait) if wait else None
+    # Once more where it does not answer: a busy host is not an ill one.
+    said = (unit_converger.probe(wait) and unit_converger.probe(wait)) if wait else None
     return {
         'name': name,
         'load': state.get('LoadState') or '',
@@ -170,7 +171,7 @@ def read_certificates(patterns):
 def etcd_status(given, timeout):
     """Return {member, members, health} of the host's etcd member, each with what is wrong in its place."""
     base = [given['etcdctl'], '--endpoints', given['endpoint'], '--cacert', given['ca'], '--cert', given['cert']]
-    base += ['--key', given['key'], '--dial-timeout=2s', '--command-timeout=4s', '-w', 'json']
+    base += ['--key', given['key'], '--dial-timeout=5s', '--command-timeout=10s', '-w', 'json']
     health = unit_converger.probe({'url': given['health']})
     found = {'health': health == '', 'said': health, 'member': None, 'members': [], 'error': ''}
     try:
@@ -217,7 +218,7 @@ def members_of(answer):
 def api_status(given, timeout):
     """Return {nodes, leaders, workloads} as the host's own API server has them, or {error}."""
     words = [given['kubectl'], '--kubeconfig', given['kubeconfig'], '--server', given['server']]
-    words += ['--request-timeout=5s', 'get', 'nodes,leases,deployments,daemonsets', '-n', 'kube-system', '-o', 'json']
+    words += ['--request-timeout=15s', 'get', 'nodes,leases,deployments,daemonsets', '-n', 'kube-system', '-o', 'json']
     try:
         items = ask(words, timeout).get('items', [])
     except Unanswered as error:
@@ -293,7 +294,7 @@ def main():
             'certificates': {'type': 'list', 'elements': 'str', 'default': []},
             'etcd': {'type': 'dict'},
             'api': {'type': 'dict'},
-            'timeout': {'type': 'int', 'default': 8},
+            'timeout': {'type': 'int', 'default': 20},
         },
         supports_check_mode=True,
     )
