@@ -68,8 +68,13 @@ async function verifiesUnder(host: string, port: number, authority: string): Pro
   expect(all, `${host}:${port}`).toContain('Verify return code: 0 (ok)');
 }
 
-async function killedInTheMiddle(args: string[], milliseconds: number): Promise<void> {
+/** Starts the command and kills it some time after its journal says that it is at work (at the stage). */
+async function killedInTheMiddle(args: string[], milliseconds: number, stage?: string): Promise<void> {
   const child = start(args, { detached: true });
+  await eventually(600, async () => {
+    const { data } = JSON.parse(await readFile(home.operation, 'utf8')) as { data: { stage?: string } };
+    if (stage !== undefined && data.stage !== stage) throw new Error(`still at the stage ${data.stage}`);
+  });
   await new Promise((resolve) => setTimeout(resolve, milliseconds));
   child.kill('SIGKILL');
   await child;
@@ -101,7 +106,7 @@ describe('renewal', () => {
     const before = await show('--local');
     const since = new Date();
     const client = await startClient();
-    await killedInTheMiddle(['certs', 'renew', ...cluster], 15_000);
+    await killedInTheMiddle(['certs', 'renew', ...cluster], 5_000);
     const refused = await start(['deploy', ...cluster]);
     expect(refused.exitCode).toBe(4);
     expect(refused.all).toContain('certs renew');
@@ -131,7 +136,7 @@ describe('rotation of all CAs', () => {
     expect((await readFile(path.join(home.pki, 'trust', 'ca.crt'), 'utf8')).match(/BEGIN CERTIFICATE/g)).toHaveLength(
       2,
     );
-    await killedInTheMiddle(['certs', 'rotate-ca', ...cluster], 60_000);
+    await killedInTheMiddle(['certs', 'rotate-ca', ...cluster], 20_000, 'reissue');
     const last = await succeed(['certs', 'rotate-ca', ...cluster]);
     expect(last).toContain('kubeconfig is void');
     const result = await client.stop('certs rotate-ca');
@@ -194,7 +199,7 @@ describe('a cluster whose certificates have all expired', () => {
     const kubelets = Date.now();
     const resolved = await loadCluster(home);
     const serials = leavesToRenew(await inspectPki(home), undefined);
-    const now = new Date(Date.now() + 5 * 60_000 - resolved.pki.certificateDays * DAY);
+    const now = new Date(Date.now() + 6 * 60_000 - resolved.pki.certificateDays * DAY);
     await ensurePki(resolved, home, { now, renew: new Map(Object.entries(serials)) });
     await succeed(['deploy', ...cluster]);
     const shown = await start(['certs', 'show', ...cluster, '--days', '1']);
