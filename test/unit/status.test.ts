@@ -139,7 +139,7 @@ describe('what the events say', () => {
       result('b', {
         status: 'ignored',
         unreachable: true,
-        msg: 'Task failed: Failed to connect to the host via ssh: ssh: connect to host b port 22: No route to host',
+        msg: 'Data could not be sent to remote host "b". Make sure this host can be reached over ssh: ssh: connect to host b port 22: No route to host',
       }),
       result('c', { status: 'ignored', msg: 'systemctl show failed' }),
     ];
@@ -229,12 +229,23 @@ describe('the judgement', () => {
     });
     expect(said(status.problems)).toEqual([
       'k8smaster03: it does not answer over SSH: No route to host',
-      '-: etcd has no quorum: 0 of 3 members are healthy, and 2 have to be',
+      '-: only 0 of 3 etcd members are known to be healthy, and 2 have to be',
       '-: no API server answers: the server is currently unable to handle the request',
     ]);
     expect(status.problems[1]?.next).toContain('k8s-ans etcd restore');
     expect(status.api).toBeUndefined();
     expect(formatStatus(status, { color: false, verbose: false })).not.toContain('Add-ons');
+  });
+
+  test('no quorum with all hosts there; and no host at all', () => {
+    const dead = etcd(0, { health: false, said: 'Connection refused', error: 'refused', member: null, members: [] });
+    const status = judge({ k8smaster01: { etcd: dead }, k8smaster02: { etcd: dead } });
+    expect(said(status.problems)).toEqual(['-: etcd has no quorum: 1 of 3 members are healthy, and 2 have to be']);
+    const nothing = judge({ k8smaster01: 'down', k8smaster02: 'down', k8smaster03: 'down', k8snode01: 'down' });
+    expect(said(nothing.problems).slice(4)).toEqual([
+      '-: only 0 of 3 etcd members are known to be healthy, and 2 have to be',
+      '-: no master answers, so that nothing is known of the API',
+    ]);
   });
 
   test('alarms, a full database, members that the spec and etcd do not share', () => {

@@ -39,7 +39,9 @@ export function judgeApi(
     const said = masters.map(({ findings: found }) => found?.api?.error).find(Boolean);
     findings.problems.push({
       area: 'api',
-      message: `no API server answers${said ? `: ${said}` : ''}`,
+      message: masters.some(({ findings: found }) => found)
+        ? `no API server answers${said ? `: ${said}` : ''}`
+        : 'no master answers, so that nothing is known of the API',
       next: 'Nodes, leaders and add-ons are not known without it. Mend etcd and the kube-apiserver units first, as named here.',
     });
     return;

@@ -82,9 +82,12 @@ function report(
 ): void {
   const { members, healthy, quorum } = status;
   if (answers.size > 0 && healthy < quorum && answers.size === names.length) {
+    const unknown = members.some(({ state }) => state === 'unknown');
     problems.push({
       area: 'etcd',
-      message: `etcd has no quorum: ${healthy} of ${members.length} members are healthy, and ${quorum} have to be`,
+      message: unknown
+        ? `only ${healthy} of ${members.length} etcd members are known to be healthy, and ${quorum} have to be`
+        : `etcd has no quorum: ${healthy} of ${members.length} members are healthy, and ${quorum} have to be`,
       next: 'Bring members back: start their hosts, or mend what is named of their unit. When most are lost for good: `k8s-ans etcd restore`.',
     });
   }

@@ -98,5 +98,6 @@ function sshWords(message = 'it does not answer'): string {
   return message
     .replace(/^Task failed: /, '')
     .replace(/^Failed to connect to the host via ssh: /, '')
+    .replace(/^Data could not be sent to remote host ".*?"\. Make sure this host can be reached over ssh: /, '')
     .trim();
 }
