@@ -73,7 +73,7 @@ export async function upgradeCluster(context: CommandContext, options: UpgradeOp
     const pending = await pendingUpgrade(home, target);
     await refuseOtherChanges(home, draft.cluster);
     const seen = await lookAtCluster(current, options, pending !== undefined);
-    look = seen.look;
+    look = pending?.subject === target ? { ...seen.look, from: String(pending.data.from) } : seen.look;
     steps = upgradeSteps({
       cluster: draft.cluster,
       look,
@@ -193,8 +193,8 @@ async function carryOut(session: RunSession, options: UpgradeOptions, plan: Plan
   try {
     const result = await session.playbook('upgrade', {
       extraVars: [folder.artifacts, variables],
-      // Judged just now, with the look.
-      passThrough: ['--skip-tags', 'preflight', ...passThrough],
+      // Both were done just now.
+      passThrough: ['--skip-tags', 'preflight,snapshot', ...passThrough],
       onEvent: watch.handle,
     });
     if (result.outcome !== 'done') throw playbookError(session, again);
