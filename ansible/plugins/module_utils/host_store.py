@@ -8,7 +8,9 @@ nothing that the next one does not use or overwrite.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +24,22 @@ STAGE_PREFIX = '.k8s-ans-stage-'
 # Left free on a file system beside what is sent.
 RESERVE_BYTES = 16 * 1024 * 1024
 CHUNK = 1024 * 1024
+
+
+RUN = '/run/k8s-ans'
+
+
+@contextlib.contextmanager
+def alone(name, folder=RUN):
+    """Hold a lock of this host, waiting for it.
+
+    A run that is killed leaves its module at work on the host, for no terminal ends it; the next run's must not begin
+    beside it. The lock goes with the process that holds it.
+    """
+    os.makedirs(folder, 0o755, exist_ok=True)
+    with open(os.path.join(folder, name + '.lock'), 'w', encoding='utf-8') as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 class StoreError(Exception):

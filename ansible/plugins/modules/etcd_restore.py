@@ -268,6 +268,21 @@ def main():
     args = module.params
     if not re.match(r'^[A-Za-z0-9][A-Za-z0-9.-]{0,63}$', args['id']):
         module.fail_json(msg='id may hold letters, digits, dots and dashes, 64 at most; it is %r' % args['id'])
+    if module.check_mode:
+        module.exit_json(**do_step(module))
+    try:
+        with host_store.alone('etcd-restore'):
+            result = do_step(module)
+    except KeyError:
+        module.fail_json(msg='there is no account %s on this host' % args['owner'])
+    except (host_store.StoreError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+def do_step(module):
+    """Do the step; returns the task's result."""
+    args = module.params
     places = Places(args['data_dir'], args['wal_dir'], args['id'])
     state = state_of(places, host_store.read_json(places.stamp), args['id'], args['members'])
     step = args['step']
@@ -276,18 +291,15 @@ def main():
         'prepare': state == 'none' or args['force'],
         'swap': state == 'prepared',
     }[step]
-    if step == 'swap' and state == 'none' and not module.check_mode:
-        module.fail_json(msg='this host has no data of the restore %s: prepare it first' % args['id'])
-    if needed and not module.check_mode:
-        try:
-            account = pwd.getpwnam(args['owner'])
-            (prepare if step == 'prepare' else finish)(module, places, account.pw_uid, account.pw_gid)
-        except KeyError:
-            module.fail_json(msg='there is no account %s on this host' % args['owner'])
-        except (host_store.StoreError, OSError) as error:
-            module.fail_json(msg=str(error))
+    if module.check_mode:
+        return {'changed': needed, 'state': state, 'kept': places.kept()}
+    if step == 'swap' and state == 'none':
+        raise host_store.StoreError('this host has no data of the restore %s: prepare it first' % args['id'])
+    if needed:
+        account = pwd.getpwnam(args['owner'])
+        (prepare if step == 'prepare' else finish)(module, places, account.pw_uid, account.pw_gid)
         state = 'prepared' if step == 'prepare' else 'done'
-    module.exit_json(changed=needed, state=state, kept=places.kept())
+    return {'changed': needed, 'state': state, 'kept': places.kept()}
 
 
 if __name__ == '__main__':

@@ -102,14 +102,23 @@ def main():
         module.fail_json(msg='k8s_ans.cluster.etcd_snapshot runs through its action plugin, which was not found')
     if module.check_mode:
         module.exit_json(changed=True)
-    if step == 'clean':
+    with host_store.alone('etcd-snapshot'):
+        result = do_step(module, folder)
+    if 'msg' in result:
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+def do_step(module, folder):
+    """Do the step; returns the task's result, with C(msg) where it failed."""
+    if module.params['step'] == 'clean':
         shutil.rmtree(folder, ignore_errors=True)
-        module.exit_json(changed=False)
+        return {'changed': False}
     try:
-        module.exit_json(changed=True, snapshot=save(module, folder))
+        return {'changed': True, 'snapshot': save(module, folder)}
     except (host_store.StoreError, OSError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        module.fail_json(msg=str(error))
+        return {'msg': str(error)}
 
 
 if __name__ == '__main__':

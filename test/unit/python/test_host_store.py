@@ -26,6 +26,25 @@ class Case(unittest.TestCase):
         return path
 
 
+class Alone(Case):
+    def test_the_next_begins_when_the_one_before_has_ended(self):
+        import fcntl
+
+        lock = os.path.join(self.base, 'run', 'x.lock')
+        with store.alone('x', os.path.dirname(lock)), open(lock) as other:
+            with self.assertRaises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open(lock) as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def test_one_that_fails_gives_it_back(self):
+        with self.assertRaises(KeyError):
+            with store.alone('x', self.base):
+                raise KeyError
+        with store.alone('x', self.base):
+            pass
+
+
 class Cache(Case):
     def setUp(self):
         super().setUp()
