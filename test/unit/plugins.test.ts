@@ -232,7 +232,7 @@ describe('real runs', () => {
     expect(one(recorded, 'Install the rest')).toMatchObject({ status: 'changed', changed_files: [at('bin', 'two')] });
     expect(one(recorded, 'Install the rest').bytes_sent).toBeUndefined();
     expect([await text('bin', 'one'), await text('bin', 'two')]).toEqual([contents.one, contents.two]);
-    expect(await readdir(at('work'))).toEqual(['.binaries.json']);
+    expect(await readdir(at('store'))).toEqual(['.binaries.json']);
   });
 
   test('host_checks and preflight', { timeout: TIMEOUT }, async () => {
