@@ -30,14 +30,13 @@ options:
   etcd_ca: {description: The etcd CA on the host., type: path, required: true}
   etcd_cert: {description: A client certificate., type: path, required: true}
   etcd_key: {description: Its key., type: path, required: true}
-  kubectl: {description: The client., type: path, default: /opt/k8s/bin/kubectl}
-  kubeconfig: {description: Its credentials on the host., type: path, required: true}
   lanes: {description: 'By minor, the version to name where a step has to come first.', type: dict, default: {}}
   going_on:
     description: The upgrade was begun before; then a member that is not healthy is a notice and no problem.
     type: bool
     default: false
   fail: {description: Fail when there are problems., type: bool, default: true}
+extends_documentation_fragment: [k8s_ans.cluster.kubectl]
 attributes:
   check_mode: {support: full, description: Asks only.}
 """

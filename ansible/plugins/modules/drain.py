@@ -25,12 +25,7 @@ options:
     choices: [drained, uncordoned]
     default: drained
   timeout: {description: Seconds until all pods must be gone., type: int, default: 300}
-  kubectl: {description: The client., type: path, default: /opt/k8s/bin/kubectl}
-  kubeconfig: {description: Its credentials on the host., type: path, required: true}
-  retry_seconds:
-    description: How long to try again while the API server cannot be reached or is not ready to serve.
-    type: int
-    default: 30
+extends_documentation_fragment: [k8s_ans.cluster.kubectl, k8s_ans.cluster.kubectl.retry]
 attributes:
   check_mode: {support: full}
 """

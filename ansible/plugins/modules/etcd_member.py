@@ -26,11 +26,7 @@ options:
     choices: [learner, voter, absent]
     required: true
   timeout: {description: Seconds until the cluster must have agreed., type: int, default: 60}
-  endpoints: {description: 'Client URLs of the members, comma-separated.', type: str, required: true}
-  etcdctl: {description: Path of etcdctl., type: path, required: true}
-  ca: {description: Path of the etcd CA., type: path, required: true}
-  cert: {description: Path of a client certificate., type: path, required: true}
-  key: {description: Path of its key., type: path, required: true}
+extends_documentation_fragment: k8s_ans.cluster.etcdctl
 attributes:
   check_mode: {support: full, description: A refusal is one in check mode as well.}
 """

@@ -27,11 +27,7 @@ options:
     description: The member's configuration file; a member that has data keeps what stands there.
     type: path
     required: true
-  endpoints: {description: 'Client URLs of all members, comma-separated.', type: str, required: true}
-  etcdctl: {description: Path of etcdctl., type: path, required: true}
-  ca: {description: Path of the etcd CA., type: path, required: true}
-  cert: {description: Path of a client certificate., type: path, required: true}
-  key: {description: Path of its key., type: path, required: true}
+extends_documentation_fragment: k8s_ans.cluster.etcdctl
 attributes:
   check_mode: {support: full, description: Reads only.}
 """

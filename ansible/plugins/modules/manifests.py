@@ -19,8 +19,6 @@ options:
     type: list
     elements: str
     required: true
-  kubectl: {description: The client., type: path, default: /opt/k8s/bin/kubectl}
-  kubeconfig: {description: Its credentials on the host., type: path, required: true}
   field_manager: {description: Name under which fields are owned., type: str, default: k8s-ans}
   state: {description: Apply or delete., type: str, choices: [present, absent], default: present}
   prune:
@@ -41,11 +39,8 @@ options:
       namespace: {description: Its namespace., type: str}
       condition: {description: 'V(rollout), or a condition such as V(Ready).', type: str, default: rollout}
       timeout: {description: Seconds., type: int, default: 120}
-  retry_seconds:
-    description: How long to try again while the API server cannot be reached or is not ready to serve.
-    type: int
-    default: 30
   keys: {description: 'Internal: in check mode, what the manifests hold.', type: list, elements: str, default: []}
+extends_documentation_fragment: [k8s_ans.cluster.kubectl, k8s_ans.cluster.kubectl.retry]
 attributes:
   check_mode:
     support: full

@@ -23,12 +23,7 @@ options:
     suboptions:
       name: {description: The node's name., type: str, required: true}
       taints: {description: 'Taints, each with C(key), C(effect) and perhaps C(value).', type: list, elements: dict, default: []}
-  kubectl: {description: The client., type: path, default: /opt/k8s/bin/kubectl}
-  kubeconfig: {description: Its credentials on the host., type: path, required: true}
-  retry_seconds:
-    description: How long to try again while the API server cannot be reached or is not ready to serve.
-    type: int
-    default: 30
+extends_documentation_fragment: [k8s_ans.cluster.kubectl, k8s_ans.cluster.kubectl.retry]
 attributes:
   check_mode: {support: full}
 """

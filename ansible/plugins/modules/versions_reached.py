@@ -21,8 +21,7 @@ options:
   api_port: {description: Their API servers' port., type: int, default: 6443}
   nodes: {description: Names of nodes., type: list, elements: str, default: []}
   timeout: {description: Seconds that all may take together., type: int, default: 120}
-  kubectl: {description: The client., type: path, default: /opt/k8s/bin/kubectl}
-  kubeconfig: {description: Its credentials on the host., type: path, required: true}
+extends_documentation_fragment: [k8s_ans.cluster.kubectl]
 attributes:
   check_mode: {support: full, description: Does nothing.}
 """
