@@ -5,7 +5,7 @@ import { execa } from 'execa';
 import { binaryImageFiles, ociArchive } from '../../ts/artifacts/oci.js';
 import { withPrivateGo } from '../../ts/artifacts/private-go.js';
 import { packageRoot } from '../../ts/types/package.js';
-import { kubectl, on, workspace } from './harness.js';
+import { eventually, kubectl, on, workspace } from './harness.js';
 
 const image = 'k8s-ans.test/web:1';
 
@@ -14,6 +14,26 @@ export async function deployWeb(hosts: ReadonlyArray<string>): Promise<void> {
   await importWeb(hosts);
   await kubectl(['apply', '-f', '-'], JSON.stringify(manifest()));
   await kubectl(['rollout', 'status', 'deployment/web', '--timeout=120s']);
+}
+
+/** So many pods of `web` must stay while nodes are drained: with 2 a drain is blocked. 1 is what `deployWeb` sets. */
+export async function allowDisruptions(minAvailable: 1 | 2): Promise<void> {
+  await kubectl(['patch', 'pdb', 'web', '--type=merge', '-p', JSON.stringify({ spec: { minAvailable } })]);
+  await eventually(30, async () => {
+    const text = await kubectl([
+      'get',
+      'pdb',
+      'web',
+      '-o',
+      'jsonpath={.status.desiredHealthy} {.status.currentHealthy}',
+    ]);
+    if (text !== `${minAvailable} 2`) throw new Error(`the budget web is at ${text}`);
+  });
+}
+
+/** Removes all that `deployWeb` made. */
+export async function removeWeb(): Promise<void> {
+  await kubectl(['delete', 'deployment/web', 'service/web', 'pdb/web', '--ignore-not-found']);
 }
 
 /** Puts the image on the hosts, which have no registry to pull it from. */
@@ -72,6 +92,13 @@ function manifest(): object {
         kind: 'Service',
         metadata: { name: 'web' },
         spec: { type: 'NodePort', selector: labels, ports: [{ port: 80, targetPort: 8080 }] },
+      },
+      // What keeps one of the two pods answering while nodes are drained one after another.
+      {
+        apiVersion: 'policy/v1',
+        kind: 'PodDisruptionBudget',
+        metadata: { name: 'web' },
+        spec: { minAvailable: 1, selector: { matchLabels: labels } },
       },
     ],
   };

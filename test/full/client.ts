@@ -34,7 +34,7 @@ const folder = `/run/${unit}`;
  * Its credential is a service account's token: no rotation of certificates makes it invalid.
  */
 export async function startClient(host = 'k8snode01'): Promise<Client> {
-  await kubectl(['apply', '--server-side', '-f', '-'], JSON.stringify(objects));
+  await kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], JSON.stringify(objects));
   const token = await kubectl(['create', 'token', unit, '--duration=8h']);
   const service = await kubectl(['get', 'service', 'web', '-o', 'jsonpath={.spec.clusterIP}']);
   const settings = {

@@ -3,8 +3,21 @@ import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { faults } from '../../ts/lab/index.js';
-import { context, eventually, home, kubectl, lab, labName, masters, nodes, on, start, tryOn } from '../e2e/harness.js';
-import { deployWeb, importWeb } from '../e2e/web.js';
+import {
+  context,
+  eventually,
+  home,
+  kubectl,
+  lab,
+  labName,
+  labSubnet,
+  masters,
+  nodes,
+  on,
+  start,
+  tryOn,
+} from '../e2e/harness.js';
+import { allowDisruptions, deployWeb, importWeb, removeWeb } from '../e2e/web.js';
 import { startClient } from './client.js';
 
 const cluster = ['--cluster', labName];
@@ -93,23 +106,13 @@ describe('refused, with nothing changed', () => {
   });
 
   test('a drain that a budget holds: the pods and the budget are named, and the node takes pods again', async () => {
-    const budget = {
-      apiVersion: 'policy/v1',
-      kind: 'PodDisruptionBudget',
-      metadata: { name: 'web', namespace: 'default' },
-      spec: { minAvailable: 2, selector: { matchLabels: { app: 'web' } } },
-    };
-    await kubectl(['apply', '-f', '-'], JSON.stringify(budget));
-    await eventually(30, async () => {
-      const text = await kubectl(['get', 'pdb', 'web', '-o', 'jsonpath={.status.currentHealthy}']);
-      expect(text).toBe('2');
-    });
+    await allowDisruptions(2);
     try {
       const error = await refused(['node', 'remove', 'k8snode02', '--timeout', '20s']);
       expect(error).toMatchObject({ code: 'drain-blocked', exitCode: 1 });
       expect(error.message).toMatch(/default\/web-\S+ is held by the PodDisruptionBudget default\/web/);
     } finally {
-      await kubectl(['delete', 'pdb', 'web']);
+      await allowDisruptions(1);
     }
     expect(await readyNodes()).toContain('k8snode02');
     expect(await specHosts()).toContain('k8snode02');
@@ -130,7 +133,7 @@ describe('refused, with nothing changed', () => {
   });
 
   test('a new host that preflight refuses is not in the spec', async () => {
-    const error = await refused(['node', 'add', 'k8snode09', '--address', '172.24.12.250']);
+    const error = await refused(['node', 'add', 'k8snode09', '--address', labSubnet.replace('0/24', '250')]);
     expect(error).toMatchObject({ code: 'preflight-refused', exitCode: 3 });
     expect(await specHosts()).not.toContain('k8snode09');
     expect(await readFile(home.inventory, 'utf8')).not.toContain('k8snode09');
@@ -236,4 +239,4 @@ test('afterwards, deploy has nothing to do', async () => {
   expect(totals.changed).toBe(0);
 });
 
-afterAll(() => kubectl(['delete', 'deployment/web', 'service/web', '--ignore-not-found']));
+afterAll(removeWeb);

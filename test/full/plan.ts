@@ -2,18 +2,13 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Document } from 'yaml';
 import { faults } from '../../ts/lab/index.js';
-import { planOf } from '../../ts/report/plan.js';
-import { editSpec } from '../../ts/spec/edit.js';
 import { loadCluster } from '../../ts/spec/load.js';
 import type { Plan } from '../../ts/types/plan.js';
-import type { RunReport } from '../../ts/types/report.js';
 import type { ClusterStatus } from '../../ts/types/status.js';
 import {
   context,
   eventually,
-  type Finished,
   home,
   lab,
   labName,
@@ -24,54 +19,7 @@ import {
   start,
   workspace,
 } from '../e2e/harness.js';
-
-const NOTHING = 0;
-const SOMETHING = 5;
-
-interface Answer<T> {
-  readonly code: number | undefined;
-  readonly value: T;
-  /** All that was printed. */
-  readonly text: string;
-}
-
-async function ask<T>(args: ReadonlyArray<string>): Promise<Answer<T>> {
-  const finished = (await start(['--json', ...args])) as unknown as Finished;
-  const parsed = JSON.parse(finished.stdout as unknown as string) as { result?: T };
-  if (parsed.result === undefined) throw new Error(`k8s-ans ${args.join(' ')}: ${finished.all}`);
-  return { code: finished.exitCode, value: parsed.result, text: String(finished.all) };
-}
-
-async function plan(cluster: string): Promise<Answer<{ plan: Plan }>> {
-  return ask(['plan', '--cluster', cluster]);
-}
-
-/** Deploys, and returns what that changed in the words of a plan. */
-async function deploy(cluster: string): Promise<{ done: Plan; changed: number }> {
-  const { code, value } = await ask<{ totals: { changed: number }; files: { report: string } }>([
-    ...['deploy', '--cluster', cluster],
-  ]);
-  expect(code).toBe(0);
-  const report = JSON.parse(await readFile(value.files.report, 'utf8')) as RunReport;
-  return { done: planOf(report, []), changed: value.totals.changed };
-}
-
-/** Of each host its files, images and units, sorted; and the objects. */
-function gist({ hosts, objects }: Plan) {
-  const sorted = (names: ReadonlyArray<string>): string[] => [...new Set(names)].sort();
-  return {
-    objects: sorted(objects),
-    hosts: Object.fromEntries(
-      hosts.map(({ host, files, images, units }) => [
-        host,
-        {
-          files: sorted([...files.map((file) => file.path), ...images]),
-          units: sorted(units.map(({ unit, action }) => `${action} ${unit}`)),
-        },
-      ]),
-    ),
-  };
-}
+import { type Answer, ask, deploy, gist, NOTHING, plan, SOMETHING } from './plans.js';
 
 async function status(...args: string[]): Promise<Answer<ClusterStatus>> {
   return ask(['status', '--cluster', labName, ...args]);
@@ -143,37 +91,6 @@ describe('on a cluster that runs', () => {
     expect(value.drift).toMatchObject({ files: [] });
     // It leaves nothing behind.
     expect((await start(['report', '--cluster', labName, '--list'])).stdout).not.toContain('status');
-  });
-
-  test.each<[string, (document: Document) => void, string]>([
-    [
-      'a label and the audit policy',
-      (document) => {
-        document.setIn(['hosts', 3, 'labels'], { disk: 'fast' });
-        document.setIn(['audit', 'policyFile'], path.join(home.root, 'policy.yaml'));
-      },
-      'restart kube-apiserver.service',
-    ],
-    ["the kubelets' maxPods", (document) => document.setIn(['kubelet', 'maxPods'], 90), 'restart kubelet.service'],
-    [
-      'the node-port range',
-      (document) => document.setIn(['network', 'nodePorts'], { from: 30000, to: 31000 }),
-      'restart kube-apiserver.service',
-    ],
-  ])('a changed spec: %s', async (_title, change, unit) => {
-    await writeFile(
-      path.join(home.root, 'policy.yaml'),
-      'apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n  - level: Metadata\n',
-      { mode: 0o600 },
-    );
-    await editSpec(home, change);
-    const before = await plan(labName);
-    expect(before.code).toBe(SOMETHING);
-    const units = before.value.plan.hosts.flatMap((host) => host.units.map((one) => `${one.action} ${one.unit}`));
-    expect(units).toContain(unit);
-    const { done } = await deploy(labName);
-    expect(gist(before.value.plan)).toEqual(gist(done));
-    expect((await plan(labName)).code).toBe(NOTHING);
   });
 
   test('a file that somebody changed is drift in status and a difference in plan; secrets show nowhere', async () => {

@@ -3,12 +3,12 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Document, parseDocument } from 'yaml';
+import type { Plan } from '../../ts/types/plan.js';
 import {
   eventually,
   type Finished,
   home,
   hosts,
-  json,
   kubectl,
   labName,
   masters,
@@ -20,6 +20,7 @@ import {
 } from '../e2e/harness.js';
 import { deployWeb } from '../e2e/web.js';
 import { startClient } from './client.js';
+import { deploy, gist, NOTHING, plan, SOMETHING } from './plans.js';
 
 /** The spec as it is before these tests. */
 let original: string;
@@ -40,11 +41,6 @@ const edit = async (change: (spec: Document) => void): Promise<void> => {
   change(document);
   await writeFile(home.spec, document.toString({ lineWidth: 110 }));
 };
-
-interface DeployResult {
-  readonly totals: { readonly changed: number };
-}
-const deploy = (): Promise<DeployResult> => json<DeployResult>(['deploy', '--cluster', labName]);
 
 /** Units whose process is another one than before, by host. */
 async function restarted(work: () => Promise<unknown>): Promise<Record<string, string[]>> {
@@ -119,10 +115,19 @@ describe('what may be changed', () => {
       spec.setIn(['network', 'nodePorts'], { from: 30000, to: 31999 });
       spec.setIn(['kubernetes', 'featureGates'], { NodeLogQuery: true });
       spec.setIn(['audit', 'policyFile'], 'audit-test.yaml');
+      spec.setIn(['hosts', masters.length, 'labels'], { disk: 'fast' });
     });
+    const planned = await plan(labName);
+    expect(planned.code).toBe(SOMETHING);
+
     const client = await startClient();
-    const changed = await restarted(deploy);
+    let done: Plan | undefined;
+    const changed = await restarted(async () => {
+      ({ done } = await deploy(labName));
+    });
     const seen = await client.stop('a changed spec');
+    // What plan listed is what deploy changed.
+    expect(gist(planned.value.plan)).toEqual(gist(done as Plan));
     expect(seen.lost).toEqual([]);
     expect(seen.writes.longestGapMs).toBeLessThan(15_000);
     expect(seen.service.longestGapMs).toBeLessThan(15_000);
@@ -144,48 +149,44 @@ describe('what may be changed', () => {
 
     const pods = await kubectl(['get', 'nodes', '-o', 'jsonpath={.items[*].status.capacity.pods}']);
     expect(pods.split(' ')).toEqual(hosts.map(() => '97'));
+    const labelled = await kubectl(['get', 'nodes', '-l', 'disk=fast', '-o', 'jsonpath={.items[*].metadata.name}']);
+    expect(labelled).toBe(nodes[0]);
     const gate = await kubectl(['get', '--raw', '/metrics']);
     expect(gate).toMatch(/^kubernetes_feature_enabled\{name="NodeLogQuery",stage="[A-Z]*"\} 1$/m);
     for (const host of masters) {
       expect(await on(host, 'cat /etc/kubernetes/audit-policy.yaml')).toBe((await readFile(policy, 'utf8')).trimEnd());
     }
-    const refused = await kubectl([
-      'create',
-      'service',
-      'nodeport',
-      'too-high',
-      '--tcp=80',
-      '--node-port=32500',
-      '--dry-run=server',
-    ]).then(
+    const refused = await kubectl(['create', 'service', 'nodeport', 'too-high', '--tcp=80', '--node-port=32500']).then(
       () => 'taken',
       (error: Error) => error.message,
     );
     expect(refused).toContain('30000-31999');
 
     // And that was all.
-    expect((await deploy()).totals.changed).toBe(0);
+    expect((await plan(labName)).code).toBe(NOTHING);
   });
 
   test('CoreDNS can be taken away, and only ours is', async () => {
     await kubectl(['-n', 'kube-system', 'create', 'configmap', 'coredns-custom', '--from-literal=mine=yes']);
     await edit((spec) => spec.setIn(['addons', 'coredns', 'enabled'], false));
-    await deploy();
+    await deploy(labName);
     const left = await kubectl(['-n', 'kube-system', 'get', 'deploy,svc,sa,cm,pdb', '-o', 'name']);
     expect(left.split('\n').filter((name) => /coredns|kube-dns/.test(name))).toEqual(['configmap/coredns-custom']);
-    expect((await deploy()).totals.changed).toBe(0);
+    expect((await deploy(labName)).changed).toBe(0);
     await kubectl(['-n', 'kube-system', 'delete', 'configmap', 'coredns-custom']);
   });
 
   test('taken back, all is as it was', async () => {
     await writeFile(home.spec, original);
-    await deploy();
+    await deploy(labName);
     for (const count of await onAll(nftables)) expect(Number(count)).toBeGreaterThan(0);
     expect(await onAll(iptables)).toEqual(hosts.map(() => '0'));
-    const answer = await on('k8snode01', 'nslookup kubernetes.default.svc.cluster.local 10.254.0.2 || getent hosts x');
-    expect(answer).toContain('10.254.0.1');
-    const plan = (await start(['plan', '--cluster', labName])) as unknown as Finished;
-    expect(plan.exitCode, plan.all as string).toBe(0);
+    // CoreDNS is back, and services are reached by name.
+    expect(
+      await kubectl(['exec', 'deployment/web', '--', '/web', 'get', 'http://web.default.svc.cluster.local/']),
+    ).toMatch(/^web-/);
+    const { code, text } = await plan(labName);
+    expect(code, text).toBe(NOTHING);
     expect((await tryOn('k8snode01', 'test -e /etc/kubernetes/kubelet.yaml')).exitCode).toBe(0);
   });
 });

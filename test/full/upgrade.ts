@@ -14,7 +14,7 @@ import {
   tryOn,
   unitStarts,
 } from '../e2e/harness.js';
-import { deployWeb } from '../e2e/web.js';
+import { allowDisruptions, deployWeb } from '../e2e/web.js';
 import { type ClientResult, startClient } from './client.js';
 
 const MINUTES = 60_000;
@@ -93,13 +93,6 @@ function expectServed(result: ClientResult): void {
   expect(result.service.longestGapMs).toBeLessThan(15_000);
 }
 
-const budget = {
-  apiVersion: 'policy/v1',
-  kind: 'PodDisruptionBudget',
-  metadata: { name: 'web-all', namespace: 'default' },
-  spec: { minAvailable: 2, selector: { matchLabels: { app: 'web' } } },
-};
-
 describe('upgrade', () => {
   beforeAll(async () => {
     await deployWeb(nodes);
@@ -154,7 +147,7 @@ describe('upgrade', () => {
     async () => {
       const client = await startClient();
       try {
-        await kubectl(['apply', '-f', '-'], JSON.stringify(budget));
+        await allowDisruptions(2);
         const blocked = await refused('upgrade', '--to', NEW, '--drain-timeout', '20');
         expect(blocked).toMatchObject({ code: 'run-failed', exitCode: 1 });
         const found = await kubelets();
@@ -164,7 +157,7 @@ describe('upgrade', () => {
         expect(await closedNodes()).toBe('');
         expect(await refused('deploy')).toMatchObject({ code: 'operation-pending', exitCode: 4 });
         expect(await refused('upgrade', '--to', OLD)).toMatchObject({ code: 'skew-down', exitCode: 3 });
-        await kubectl(['delete', 'poddisruptionbudget', 'web-all']);
+        await allowDisruptions(1);
 
         const running = start(['--yes', 'upgrade', '--cluster', labName, '--to', NEW]);
         await eventually(300, async () => expect(await closedNodes()).not.toBe(''));
