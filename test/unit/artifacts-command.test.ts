@@ -1,12 +1,15 @@
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { Command } from 'commander';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { tarBytes } from '../../ts/artifacts/oci.js';
 import type { Run } from '../../ts/cli/register.js';
 import { register } from '../../ts/commands/artifacts.js';
-import { exampleSpec, writeBareBinaries } from '../fixtures/upstream.js';
+import { openBundle } from '../../ts/commands/run/bundle.js';
+import type { CommandContext } from '../../ts/types/console.js';
+import { exampleSpec, sha256, writeBareBinaries } from '../fixtures/upstream.js';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -21,25 +24,29 @@ beforeEach(async () => {
 });
 afterEach(() => rm(cwd, { recursive: true }));
 
+function context(): CommandContext {
+  const say = (message: string): void => void said.push(message);
+  return {
+    console: {
+      interactive: false,
+      json: false,
+      color: false,
+      verbosity: 0,
+      info: say,
+      warn: say,
+      print: say,
+      result: (kind, value) => void results.push([kind, value]),
+    },
+    signal: new AbortController().signal,
+    env: { K8S_ANS_CACHE: path.join(cwd, 'cache'), PATH: '/nowhere' },
+    cwd,
+  };
+}
+
 async function artifacts(...args: string[]): Promise<void> {
   const program = new Command().exitOverride().configureOutput({ writeErr: () => undefined });
-  const say = (message: string): void => void said.push(message);
   const run: Run = async (action) => {
-    await action({
-      console: {
-        interactive: false,
-        json: false,
-        color: false,
-        verbosity: 0,
-        info: say,
-        warn: say,
-        print: say,
-        result: (kind, value) => void results.push([kind, value]),
-      },
-      signal: new AbortController().signal,
-      env: { K8S_ANS_CACHE: path.join(cwd, 'cache'), PATH: '/nowhere' },
-      cwd,
-    });
+    await action(context());
   };
   register(program, run);
   await program.parseAsync(['artifacts', ...args], { from: 'user' });
@@ -92,6 +99,51 @@ describe('artifacts fetch and verify', () => {
     await artifacts('fetch', '--arch', 'amd64');
     expect(said.at(-1)).toBe(`${path.join(root, 'artifacts.lock')} is as it was.`);
     expect(await readFile(runc, 'utf8')).not.toBe('altered');
+  });
+});
+
+describe('artifacts bundle and verify --bundle', () => {
+  it('writes one file that is whole, and says of a broken one which file is wrong', async () => {
+    const root = await home();
+    const files = path.join(root, 'files');
+    const sums = [];
+    for (const name of ['coredns', 'pause']) {
+      const archive = tarBytes([{ path: 'index.json', content: Buffer.from(name), mode: 0o644 }]);
+      await writeFile(path.join(files, `${name}.tar`), archive);
+      sums.push(`${sha256(archive)}  ${name}.tar\n`);
+    }
+    await appendFile(path.join(files, 'SHA256SUMS'), sums.join(''));
+    await artifacts('bundle', '--arch', 'amd64');
+    const file = path.join(cwd, 'demo-1.36.9.bundle.tar');
+    const bytes = await readFile(file);
+    expect(said.at(-1)).toBe(
+      `${file} is written: 26 files for Kubernetes 1.36.9 (amd64), ${(bytes.length / 1024).toFixed(1)} KiB.\n` +
+        `${sha256(bytes)}  demo-1.36.9.bundle.tar`,
+    );
+    expect(results.at(-1)).toEqual([
+      'artifacts-bundle',
+      expect.objectContaining({ file, kubernetes: '1.36.9', architectures: ['amd64'], sha256: sha256(bytes) }),
+    ]);
+    await artifacts('verify', '--bundle', 'demo-1.36.9.bundle.tar');
+    expect(said.at(-1)).toBe(
+      `demo-1.36.9.bundle.tar is whole: 26 files for Kubernetes 1.36.9 (amd64), ${(bytes.length / 1024).toFixed(1)} KiB.\n` +
+        `${sha256(bytes)}  demo-1.36.9.bundle.tar`,
+    );
+    expect((await openBundle(context(), file, '1.36.9'))?.sha256).toBe(sha256(bytes));
+    await expect(openBundle(context(), file, '1.36.4')).rejects.toMatchObject({
+      message: `${file} is of Kubernetes 1.36.9, and this run installs 1.36.4`,
+      code: 'bundle-version',
+      exitCode: 2,
+    });
+    expect(await openBundle(context(), undefined, '1.36.4')).toBeUndefined();
+    const at = bytes.indexOf('echo runc');
+    bytes[at] = 0;
+    await writeFile(file, bytes);
+    await expect(artifacts('verify', '--bundle', file)).rejects.toMatchObject({
+      message: expect.stringMatching(/ is broken and nothing of it is used:\n {2}amd64\/bin\/runc: it has the sha256 /),
+      code: 'bundle-broken',
+      exitCode: 4,
+    });
   });
 });
 

@@ -21,6 +21,8 @@ export interface DownloadOptions {
   readonly vouchedBy: string;
   readonly signal: AbortSignal;
   readonly onBytes?: ((received: number, total: number | undefined) => void) | undefined;
+  /** Further request headers. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly limits?: Partial<Limits> | undefined;
 }
 
@@ -107,7 +109,7 @@ async function attempt(options: DownloadOptions, limits: Limits, part: string): 
   const have = (await fileSize(part)) ?? 0;
   const known = await readValidator(part);
   const goOn = have > 0 && known?.url === url && known.validator !== undefined;
-  const headers: Record<string, string> = { 'accept-encoding': 'identity' };
+  const headers: Record<string, string> = { ...options.headers, 'accept-encoding': 'identity' };
   if (goOn && known?.validator !== undefined) {
     headers.range = `bytes=${have}-`;
     headers['if-range'] = known.validator;
@@ -154,15 +156,39 @@ async function attempt(options: DownloadOptions, limits: Limits, part: string): 
  * Fetches a small text, e.g. a checksum file, with the same retries. Throws as `download` does.
  */
 export async function fetchText(url: string, signal: AbortSignal, limits: Partial<Limits> = {}): Promise<string> {
-  const all = { ...defaultLimits, ...limits };
+  return (await fetchSmall(url, { signal, limits })).body.toString('utf8');
+}
+
+export interface SmallAnswer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: Buffer;
+}
+
+/**
+ * Fetches something small whole, with the same retries. Throws as `download` does.
+ *
+ * @param options `headers` of the request; `allowed`: a status that is no error to the caller
+ */
+export async function fetchSmall(
+  url: string,
+  options: {
+    readonly signal: AbortSignal;
+    readonly limits?: Partial<Limits> | undefined;
+    readonly headers?: Readonly<Record<string, string>> | undefined;
+    readonly allowed?: number | undefined;
+  },
+): Promise<SmallAnswer> {
+  const { signal, headers, allowed } = options;
+  const all = { ...defaultLimits, ...options.limits };
   for (let tries = 1; ; tries++) {
     const request = timedRequest(signal, all);
     try {
-      const response = await request.open(url, { 'accept-encoding': 'identity' });
-      checkStatus(url, response);
+      const response = await request.open(url, { ...headers, 'accept-encoding': 'identity' });
+      if (response.status !== allowed) checkStatus(url, response);
       const chunks: Uint8Array[] = [];
       for await (const chunk of request.body(response)) chunks.push(chunk);
-      return Buffer.concat(chunks).toString('utf8');
+      return { status: response.status, headers: response.headers, body: Buffer.concat(chunks) };
     } catch (error) {
       const explained = request.explain(error, url);
       signal.throwIfAborted();

@@ -3,12 +3,12 @@ import path from 'node:path';
 import type { Architecture } from '../types/cluster.js';
 import { usageError } from '../types/errors.js';
 import { cacheRoot } from '../types/package.js';
-import { buildFolder } from './build.js';
 import { type Component, componentsFor, loadCatalog } from './catalog.js';
-import { fileSize, readFolder } from './files.js';
+import { readFolder } from './files.js';
 import { ArtifactLock } from './lock.js';
+import { firstThere, isThere, lockedArtifacts } from './places.js';
 import type { PrepareOptions } from './prepare.js';
-import { downloadFolder, expectedDigest, extractedFolder, publishedBinaries } from './published.js';
+import { expectedDigest, publishedBinaries } from './published.js';
 import { chooseSource, describeSource } from './source.js';
 import { hasCosign } from './verify.js';
 
@@ -126,61 +126,15 @@ export async function verifyCache(
 ): Promise<ArtifactState[]> {
   const states: ArtifactState[] = [];
   for (const architecture of architectures) {
-    for (const component of components) {
-      const check = async (name: string, file: string, locked: { origin: string; sha256: string }): Promise<void> => {
-        const { origin, sha256 } = locked;
-        const places = possiblePlaces(component, architecture, file, origin, sha256, lock, cache);
-        const place = (await firstThere(places)) ?? places[0];
-        if (place === undefined) return;
-        const found = (await readFolder(path.dirname(place), true))?.files.get(path.basename(place));
-        const state = found?.sha256 === sha256 ? 'ok' : (await isThere(place)) ? 'altered' : 'missing';
-        states.push({ architecture, name, sha256, path: place, state });
-      };
-      for (const { name } of component.binaries) {
-        const locked = lock.binary(architecture, name);
-        if (locked !== undefined) await check(name, name, locked);
-      }
-      const name = component.image?.name;
-      const image = name === undefined ? undefined : lock.image(architecture, name);
-      if (name !== undefined && image?.sha256 !== undefined) {
-        await check(name, `${name}.tar`, { origin: image.origin, sha256: image.sha256 });
-      }
+    for (const artifact of lockedArtifacts(components, architecture, lock, cache)) {
+      const { name, sha256 } = artifact;
+      if (sha256 === undefined) continue;
+      const place = (await firstThere(artifact.places)) ?? artifact.places[0];
+      if (place === undefined) continue;
+      const found = (await readFolder(path.dirname(place), true))?.files.get(path.basename(place));
+      const state = found?.sha256 === sha256 ? 'ok' : (await isThere(place)) ? 'altered' : 'missing';
+      states.push({ architecture, name, sha256, path: place, state });
     }
   }
   return states;
-}
-
-/** Where the cache may hold a locked binary or image archive. */
-function possiblePlaces(
-  component: Component,
-  architecture: Architecture,
-  name: string,
-  origin: string,
-  sha256: string,
-  lock: ArtifactLock,
-  cache: string,
-): string[] {
-  if (origin.startsWith('build:')) {
-    return [path.join(buildFolder(cache, component, architecture, origin.slice('build:'.length)), name)];
-  }
-  const file = component.files(architecture).find(({ binaries }) => binaries.some((one) => one.name === name));
-  const archive = file && lock.locked(architecture, file.id, file.url)?.sha256;
-  const packed = file?.binaries.some((one) => one.member !== undefined) === true;
-  return [
-    ...(file !== undefined && packed && archive !== undefined
-      ? [path.join(extractedFolder(cache, archive, file.binaries), name)]
-      : []),
-    ...(file !== undefined && !packed ? [path.join(downloadFolder(cache, sha256, file.name), file.name)] : []),
-    // Taken from a directory by its own name.
-    path.join(downloadFolder(cache, sha256, name), name),
-  ];
-}
-
-async function firstThere(places: ReadonlyArray<string>): Promise<string | undefined> {
-  for (const place of places) if (await isThere(place)) return place;
-  return undefined;
-}
-
-async function isThere(file: string): Promise<boolean> {
-  return (await fileSize(file)) !== undefined;
 }

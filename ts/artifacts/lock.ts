@@ -84,17 +84,23 @@ export class ArtifactLock {
       if (!isCode(error, 'ENOENT')) throw error;
       return new ArtifactLock(file, { schema: 1, kubernetes }, '');
     }
-    const result = lockSchema.safeParse(readYaml(text));
-    if (!result.success) {
-      throw usageError(`${file} is not an artifacts lock: ${z.prettifyError(result.error)}`, {
-        code: 'lock-invalid',
-        where: file,
-        next: 'Restore it from where you keep the cluster home, or delete it and run `k8s-ans artifacts lock`.',
-      });
-    }
-    const { source, ...rest } = result.data;
+    const { source, ...rest } = parseLock(file, text);
     const same = rest.kubernetes === kubernetes;
     return new ArtifactLock(file, { ...rest, kubernetes, ...(same && source !== undefined && { source }) }, text);
+  }
+
+  /** The lock that a text is, as it stands. Throws a usage error for a text that is none; `where` names it. */
+  static parse(where: string, text: string): ArtifactLock {
+    return new ArtifactLock(where, parseLock(where, text), text);
+  }
+
+  get kubernetes(): string {
+    return this.content.kubernetes;
+  }
+
+  /** The architectures that it names artifacts of. */
+  get architectures(): Architecture[] {
+    return (['amd64', 'arm64'] as const).filter((architecture) => this.content[architecture] !== undefined);
   }
 
   get source(): 'upstream' | 'build' | undefined {
@@ -116,6 +122,19 @@ export class ArtifactLock {
 
   image(architecture: Architecture, name: string): LockedImage | undefined {
     return this.content[architecture]?.images[name];
+  }
+
+  /** Everything that it names of an architecture. */
+  entries(architecture: Architecture): Readonly<z.infer<typeof architectureSchema>> {
+    return this.content[architecture] ?? { files: {}, binaries: {}, images: {} };
+  }
+
+  /** Freezes all that another lock names of an architecture. Throws `lock-differs`. */
+  adopt(other: ArtifactLock, architecture: Architecture): void {
+    const { files, binaries, images } = other.entries(architecture);
+    for (const [id, entry] of Object.entries(files)) this.freezeFile(architecture, id, entry);
+    for (const [name, entry] of Object.entries(binaries)) this.freezeBinary(architecture, name, entry);
+    for (const [name, entry] of Object.entries(images)) this.freezeImage(architecture, name, entry);
   }
 
   /** Freezes a published file. Throws `lock-differs` if it is frozen to another digest. */
@@ -157,11 +176,22 @@ export class ArtifactLock {
 
   /** Writes the lock, 0600 and atomically, unless nothing changed. Returns whether it was written. */
   async write(): Promise<boolean> {
-    const text = header + stringify(lockSchema.parse(this.content), { sortMapEntries: true, lineWidth: 0 });
+    const text = this.text();
     if (text === this.before) return false;
     await writeFileAtomic(this.file, text, { mode: 0o600 });
     this.before = text;
     return true;
+  }
+
+  /** The file's text; with `architectures`, less what is of others. */
+  text(architectures: ReadonlyArray<Architecture> = this.architectures): string {
+    const { amd64, arm64, ...rest } = this.content;
+    const content: LockContent = {
+      ...rest,
+      ...(amd64 !== undefined && architectures.includes('amd64') && { amd64 }),
+      ...(arm64 !== undefined && architectures.includes('arm64') && { arm64 }),
+    };
+    return header + stringify(lockSchema.parse(content), { sortMapEntries: true, lineWidth: 0 });
   }
 
   private of(architecture: Architecture): z.infer<typeof architectureSchema> {
@@ -177,6 +207,16 @@ export class ArtifactLock {
       next: 'Find out why before anything else. If the change is meant, delete the entry from artifacts.lock and run `k8s-ans artifacts lock`.',
     });
   }
+}
+
+function parseLock(where: string, text: string): LockContent {
+  const result = lockSchema.safeParse(readYaml(text));
+  if (result.success) return result.data;
+  throw usageError(`${where} is not an artifacts lock: ${z.prettifyError(result.error)}`, {
+    code: 'lock-invalid',
+    where,
+    next: 'Restore it from where you keep the cluster home, or delete it and run `k8s-ans artifacts lock`.',
+  });
 }
 
 function readYaml(text: string): unknown {

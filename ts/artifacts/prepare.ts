@@ -1,14 +1,16 @@
 /** Brings all artifacts of a cluster into the cache, verified, and says where they lie. */
 import type { Architecture, Cluster } from '../types/cluster.js';
+import { environmentError } from '../types/errors.js';
 import type { ClusterHome } from '../types/home.js';
 import { cacheRoot } from '../types/package.js';
 import { type BuiltComponent, buildComponent, cachedBuild } from './build.js';
 import { type Catalog, type Component, componentsFor, type HostGroup, loadCatalog } from './catalog.js';
 import type { answers, Limits } from './fetch.js';
 import { ArtifactLock } from './lock.js';
+import { cachedFile, type LockedArtifact, lockedArtifacts } from './places.js';
 import type { OnProgress } from './progress.js';
 import { imageInFolder, type PublishedOptions, publishedBinaries } from './published.js';
-import { autoBuilds, chooseSource, describeSource } from './source.js';
+import { autoBuilds, type ChosenSource, chooseSource, describeSource } from './source.js';
 import { hasCosign } from './verify.js';
 
 export interface PrepareOptions {
@@ -27,6 +29,14 @@ export interface PrepareOptions {
   readonly probe?: typeof answers | undefined;
   /** True: check signatures with cosign, where the publisher signs and cosign is there. */
   readonly signatures?: boolean | undefined;
+  /** A bundle whose artifacts are in the cache: everything is taken from it, whatever the spec's source is. */
+  readonly bundle?: PreparedBundle | undefined;
+}
+
+/** A bundle that was checked and whose artifacts lie in the cache. */
+export interface PreparedBundle {
+  readonly file: string;
+  readonly lock: ArtifactLock;
 }
 
 /** A binary as the roles take it. */
@@ -62,7 +72,7 @@ export interface ArchitectureArtifacts {
 
 export interface PreparedArtifacts {
   readonly source: {
-    readonly kind: 'upstream' | 'mirror' | 'directory' | 'build';
+    readonly kind: ChosenSource['kind'] | 'bundle';
     /** For people: which source, and why. */
     readonly sentence: string;
   };
@@ -92,17 +102,25 @@ export async function prepareArtifacts(options: PrepareOptions): Promise<Prepare
   const cache = options.cache ?? cacheRoot(env);
   const components = componentsFor(options.catalog ?? loadCatalog(), cluster.kubernetes.version);
   const lock = await ArtifactLock.read(home.lock, cluster.kubernetes.version);
-  const source = await chooseSource(cluster.artifacts.source, components, lock, env, signal, options.probe);
-  const sentence = describeSource(source);
+  const { bundle } = options;
+  const source =
+    bundle === undefined
+      ? await chooseSource(cluster.artifacts.source, components, lock, env, signal, options.probe)
+      : undefined;
+  const sentence =
+    source === undefined ? `Artifacts are taken from the bundle ${bundle?.file}.` : describeSource(source);
   onProgress({ kind: 'note', name: 'source', message: sentence });
   const k8s_artifacts: Partial<Record<Architecture, ArchitectureArtifacts>> = {};
   const builds: (BuiltComponent & { architecture: Architecture })[] = [];
   for (const architecture of architectures) {
-    if (source.kind === 'build') {
+    if (bundle !== undefined) {
+      lock.adopt(bundle.lock, architecture);
+      k8s_artifacts[architecture] = await frozenArtifacts(components, architecture, bundle, cache);
+    } else if (source?.kind === 'build') {
       const built = await build(components, architecture, lock, { ...options, env, cache });
       builds.push(...built.map((one) => ({ ...one, architecture })));
       k8s_artifacts[architecture] = describeBuilt(components, built, architecture, lock);
-    } else {
+    } else if (source !== undefined) {
       const signatures = options.signatures === true && (await canVerify(env, onProgress));
       const published = { source, lock, cache, env, signal, onProgress, limits: options.limits, signatures };
       k8s_artifacts[architecture] = await fetchAll(components, architecture, published);
@@ -113,12 +131,18 @@ export async function prepareArtifacts(options: PrepareOptions): Promise<Prepare
       images: components.flatMap((component) => (component.image === undefined ? [] : [component.image.name])),
     });
   }
-  lock.source = source.kind === 'build' ? 'build' : 'upstream';
+  lock.source =
+    source === undefined ? (bundle?.lock.source ?? 'upstream') : source.kind === 'build' ? 'build' : 'upstream';
   const lockWritten = await lock.write();
   const k8s_images = Object.fromEntries(
     components.flatMap(({ name, image }) => (image === undefined ? [] : [[name, image.ref] as const])),
   );
-  return { source: { kind: source.kind, sentence }, variables: { k8s_artifacts, k8s_images }, builds, lockWritten };
+  return {
+    source: { kind: source?.kind ?? 'bundle', sentence },
+    variables: { k8s_artifacts, k8s_images },
+    builds,
+    lockWritten,
+  };
 }
 
 /**
@@ -135,6 +159,94 @@ export async function wouldBuild(
   const { version } = cluster.kubernetes;
   const components = componentsFor(options.catalog ?? loadCatalog(), version);
   return autoBuilds(components, await ArtifactLock.read(home.lock, version), signal, options.probe);
+}
+
+/**
+ * What a bundle's lock names of an architecture, as it lies in the cache.
+ *
+ * Throws an environment error `bundle-architecture` where it names nothing of it, `bundle-other-versions` where it has
+ * other versions than the components, and `bundle-not-unpacked` where the cache lacks some of it.
+ */
+export async function frozenArtifacts(
+  components: ReadonlyArray<Component>,
+  architecture: Architecture,
+  bundle: PreparedBundle,
+  cache: string,
+): Promise<ArchitectureArtifacts> {
+  const { file, lock } = bundle;
+  if (!lock.architectures.includes(architecture)) {
+    throw environmentError(`${file} has no artifacts for ${architecture}, only for ${lock.architectures.join(', ')}`, {
+      code: 'bundle-architecture',
+      where: file,
+      next: `Make it anew with \`k8s-ans artifacts bundle --arch ${[...lock.architectures, architecture].sort().join(',')}\`.`,
+    });
+  }
+  const other = otherVersions(components, architecture, lock);
+  if (other !== undefined) {
+    throw environmentError(`${file} is not what this k8s-ans installs: ${other}`, {
+      code: 'bundle-other-versions',
+      where: file,
+      next: 'Make the bundle with the same version of k8s-ans, or use the one that it was made with.',
+    });
+  }
+  const artifacts = lockedArtifacts(components, architecture, lock, cache);
+  const found = new Map<string, { path: string; sha256: string }>();
+  for (const { kind, name, sha256, places } of artifacts) {
+    const there = await cachedFile(places, sha256);
+    if (there === undefined) {
+      throw environmentError(`${name} (${architecture}) of ${file} is not in the cache any more`, {
+        code: 'bundle-not-unpacked',
+        where: places[0] ?? cache,
+        next: 'Something deleted it meanwhile; run the command again.',
+      });
+    }
+    found.set(`${kind} ${name}`, only(there));
+  }
+  const at = (kind: LockedArtifact['kind'], name: string) => found.get(`${kind} ${name}`) as PreparedFile;
+  return {
+    binaries: components.flatMap((component) =>
+      component.binaries.map(({ name, groups, dest }): PreparedBinary => {
+        const version = lock.binary(architecture, name)?.version ?? component.version;
+        return { name, component: component.name, version, ...at('binary', name), groups, dest };
+      }),
+    ),
+    images: components.flatMap(({ image }): PreparedImage[] =>
+      image === undefined
+        ? []
+        : [
+            {
+              name: image.name,
+              ref: image.ref,
+              ...at('image', image.name),
+              digest: null,
+              groups: image.groups,
+            },
+          ],
+    ),
+  };
+}
+
+/** What the lock lacks or has in another version than the components, in words; undefined: nothing. */
+function otherVersions(
+  components: ReadonlyArray<Component>,
+  architecture: Architecture,
+  lock: ArtifactLock,
+): string | undefined {
+  for (const component of components) {
+    const built = component.recipe?.modules[component.version]?.version;
+    for (const { name } of component.binaries) {
+      const locked = lock.binary(architecture, name);
+      const wanted = (locked?.origin.startsWith('build:') === true ? built : undefined) ?? component.version;
+      if (locked === undefined) return `it lacks ${name}`;
+      if (locked.version !== wanted) return `it has ${name} ${locked.version}, not ${wanted}`;
+    }
+    const image = component.image && lock.image(architecture, component.image.name);
+    if (component.image !== undefined && image === undefined) return `it lacks the image ${component.image.ref}`;
+    if (component.image !== undefined && image?.ref !== component.image.ref) {
+      return `it has the image ${image?.ref}, not ${component.image.ref}`;
+    }
+  }
+  return undefined;
 }
 
 async function build(
@@ -245,11 +357,28 @@ async function image(
 ): Promise<PreparedImage[]> {
   if (component.image === undefined) return [];
   const { name, ref, groups } = component.image;
-  const { source, lock } = options;
+  const { source, lock, cache } = options;
+  const frozen = lock.image(architecture, name);
+  const here =
+    frozen?.ref === ref
+      ? await cachedFile(
+          lockedArtifacts([component], architecture, lock, cache).flatMap(({ places }) => places),
+          frozen.sha256,
+        )
+      : undefined;
+  // A registry's image that lies in the cache, as where a bundle brought it, is sent to the hosts.
+  if (here !== undefined && frozen?.origin === 'registry') {
+    return [{ name, ref, ...only(here), digest: null, groups }];
+  }
   const archive =
     source.kind === 'directory' ? await imageInFolder(source.path, name, architecture, options) : undefined;
-  const known = component.imageDigest(architecture);
-  const digest = archive === undefined && known !== undefined ? `sha256:${known}` : null;
+  // Frozen to an archive and not in a folder any more, as where a bundle brought it.
+  if (archive === undefined && here !== undefined && frozen?.origin === 'archive') {
+    return [{ name, ref, ...only(here), digest: null, groups }];
+  }
+  const known = frozen?.ref === ref ? frozen.digest?.replace(/^sha256:/, '') : undefined;
+  const stated = component.imageDigest(architecture) ?? known;
+  const digest = archive === undefined && stated !== undefined ? `sha256:${stated}` : null;
   const origin = archive === undefined ? 'registry' : 'archive';
   lock.freezeImage(architecture, name, {
     ref,
@@ -273,6 +402,11 @@ async function canVerify(env: NodeJS.ProcessEnv, onProgress: OnProgress): Promis
   return false;
 }
 
-function only({ path, sha256 }: { path: string; sha256: string }): { path: string; sha256: string } {
+interface PreparedFile {
+  readonly path: string;
+  readonly sha256: string;
+}
+
+function only({ path, sha256 }: PreparedFile): PreparedFile {
   return { path, sha256 };
 }

@@ -1,5 +1,4 @@
 /** Published files (sources upstream, mirror, directory): digests, downloads, extraction, into the cache. */
-import { createHash } from 'node:crypto';
 import { chmod, copyFile, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -10,6 +9,7 @@ import { extractBinaries } from './extract.js';
 import { download, fetchText, type Limits } from './fetch.js';
 import { fileSize, makeFolder, readFolder, sha256File } from './files.js';
 import type { ArtifactLock } from './lock.js';
+import { cachedFile, downloadFolder, extractedFolder, publishedPlaces } from './places.js';
 import type { OnProgress } from './progress.js';
 import { type ChosenSource, directoryCandidates, namedCandidates, sourceUrl } from './source.js';
 import { digestFromRelease, digestFromSums, verifySignature } from './verify.js';
@@ -79,6 +79,8 @@ export async function publishedBinaries(
   if (source.kind === 'directory' && (await firstFile(directoryCandidates(source.path, file))) === undefined) {
     return looseBinaries(source.path, file, options);
   }
+  const here = await frozenBinaries(file, options);
+  if (here !== undefined) return here;
   const digest = await expectedDigest(file, options);
   const cached = await fetchFile(file, digest, options);
   const signed = await checkSignature(file, cached.path, options);
@@ -100,6 +102,31 @@ export async function publishedBinaries(
 }
 
 /**
+ * The binaries of a published file that the lock has and the cache holds, or undefined. The archive that they came in
+ * need not be there, as where a bundle brought them.
+ */
+async function frozenBinaries(
+  file: UpstreamFile,
+  { lock, cache, signatures }: PublishedOptions,
+): Promise<Map<string, VerifiedFile> | undefined> {
+  const published = lock.locked(file.architecture, file.id, file.url);
+  // Throws where the catalog says otherwise.
+  if (published !== undefined && file.sha256 !== undefined) {
+    lock.freezeFile(file.architecture, file.id, { ...published, sha256: file.sha256 });
+  }
+  if (signatures && file.cosign !== undefined && published?.signed !== true) return undefined;
+  const found = new Map<string, VerifiedFile>();
+  for (const { name } of file.binaries) {
+    const frozen = lock.binary(file.architecture, name);
+    if (frozen?.origin !== 'upstream' || frozen.version !== file.version) return undefined;
+    const there = await cachedFile(publishedPlaces(file, name, frozen.sha256, lock, cache), frozen.sha256);
+    if (there === undefined) return undefined;
+    found.set(name, there);
+  }
+  return found;
+}
+
+/**
  * An image archive in a directory source, `NAME.tar`, or undefined: then hosts pull the image.
  *
  * Throws `artifact-no-digest` if the archive is there and no digest is.
@@ -115,22 +142,6 @@ export async function imageInFolder(
   const sha256 = options.lock.image(architecture, name)?.sha256 ?? (await sumBeside(found));
   if (sha256 === undefined) throw noSum(found);
   return copyToCache(found, sha256, options);
-}
-
-/** Where a published file lies in the cache once it is verified. */
-export function downloadFolder(cache: string, sha256: string, name: string): string {
-  return path.join(cache, 'downloads', `${sha256}-${name}`);
-}
-
-/** Where an archive's binaries lie in the cache. */
-export function extractedFolder(
-  cache: string,
-  sha256: string,
-  members: ReadonlyArray<{ readonly name: string; readonly member: string | undefined }>,
-): string {
-  const wanted = members.map(({ name, member }) => `${name}=${member}`).join('\n');
-  const key = createHash('sha256').update(wanted).digest('hex').slice(0, 8);
-  return path.join(cache, 'extracted', `${sha256}-${key}`);
 }
 
 async function fetchFile(file: UpstreamFile, digest: Digest, options: PublishedOptions): Promise<VerifiedFile> {

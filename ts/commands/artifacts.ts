@@ -1,4 +1,5 @@
-/** `k8s-ans artifacts list|lock|fetch|verify|build`: the binaries and images of a cluster on this machine. */
+/** `k8s-ans artifacts list|lock|fetch|verify|bundle|build`: the binaries and images of a cluster on this machine. */
+import path from 'node:path';
 import Table from 'cli-table3';
 import { InvalidArgumentError } from 'commander';
 import {
@@ -15,9 +16,12 @@ import {
   machineArchitecture,
   type OnProgress,
   prepareArtifacts,
+  pullMissingImages,
   verifyCache,
 } from '../artifacts/index.js';
+import { readBundle } from '../bundle/read.js';
 import type { Register } from '../cli/register.js';
+import { formatBytes } from '../report/format.js';
 import { loadCluster } from '../spec/load.js';
 import { clusterOption, locateCluster } from '../spec/locate.js';
 import type { Architecture, Cluster } from '../types/cluster.js';
@@ -25,6 +29,8 @@ import type { CommandContext, Console } from '../types/console.js';
 import { runError, usageError } from '../types/errors.js';
 import type { ClusterHome } from '../types/home.js';
 import { cacheRoot } from '../types/package.js';
+import { lockedArchitectures } from './run/artifacts.js';
+import { sayBundle } from './run/bundle.js';
 
 interface ClusterOptions {
   readonly cluster?: string;
@@ -55,14 +61,33 @@ export const register: Register = (program, run) => {
   add('fetch', 'download or build everything, check it and freeze it in artifacts.lock').action(
     (options: ClusterOptions) => run((context) => fetchAll(context, options)),
   );
-  add('verify', 'compute the digest of everything in the cache that artifacts.lock names').action(
-    (options: ClusterOptions) => run((context) => verify(context, options)),
-  );
+  add('verify', 'compute the digest of everything in the cache that artifacts.lock names, or of a bundle')
+    .option('--bundle <file>', 'check this bundle whole instead; needs no cluster')
+    .action((options: ClusterOptions & { bundle?: string }) =>
+      run((context) =>
+        options.bundle === undefined ? verify(context, options) : verifyBundle(context, options.bundle),
+      ),
+    );
+  artifacts
+    .command('bundle')
+    .description('fetch everything and write it into one file, for a site without a network')
+    .option('--cluster <name|dir|file>', clusterOption)
+    .option(
+      '--arch <list>',
+      "architectures (default: those of artifacts.lock, else this machine's)",
+      parseArchitectures,
+    )
+    .option('--output <file>', 'the file to write (default: NAME-VERSION.bundle.tar)')
+    .action((options: BundleOptions) => run((context) => bundle(context, options)));
   add('build', 'compile the artifacts from pinned Go modules into the cache')
     .option('--kubernetes <version>', version)
     .option('--component <list>', 'only these components, e.g. etcd,runc', (value: string) => value.split(','))
     .action((options: VersionOptions & { component?: string[] }) => run((context) => build(context, options)));
 };
+
+interface BundleOptions extends Partial<ClusterOptions> {
+  readonly output?: string;
+}
 
 async function list(context: CommandContext, options: VersionOptions): Promise<void> {
   const { version, home } = await wantedVersion(context, options);
@@ -132,6 +157,70 @@ async function verify(context: CommandContext, options: ClusterOptions): Promise
   context.console.print(`All ${states.length} artifacts have the digests of ${home.lock}.`);
 }
 
+async function verifyBundle(context: CommandContext, file: string): Promise<void> {
+  const { console, cwd, signal } = context;
+  const onProgress = sayBundle(console);
+  let said = 0;
+  const checked = await readBundle(path.resolve(cwd, file), {
+    signal,
+    onBytes: (done) => {
+      if (done - said < 64 << 20) return;
+      said = done;
+      onProgress({ kind: 'step', name: 'bundle', message: `checking ${file}`, done });
+    },
+  });
+  const { description, digests, sha256, size } = checked;
+  const { kubernetes, architectures } = description;
+  console.print(
+    `${file} is whole: ${digests.size} files for Kubernetes ${kubernetes} (${architectures.join(', ')}), ${formatBytes(size)}.\n${sha256}  ${file}`,
+  );
+  console.result('artifacts-verify-bundle', {
+    file: checked.file,
+    kubernetes,
+    architectures,
+    sha256,
+    size,
+    files: Object.fromEntries(digests),
+  });
+}
+
+async function bundle(context: CommandContext, options: BundleOptions): Promise<void> {
+  const { console, cwd, env, signal } = context;
+  const { home, cluster } = await theCluster(context, options);
+  const { version } = cluster.kubernetes;
+  const locked = await lockedArchitectures(home);
+  const architectures = options.arch ?? (locked.length > 0 ? locked : [machineArchitecture() ?? 'amd64']);
+  const fetching = runOptions(context, { arch: architectures });
+  await prepareArtifacts({ ...fetching, home, cluster, signatures: true });
+  const components = componentsFor(loadCatalog(), version);
+  const lock = await ArtifactLock.read(home.lock, version);
+  for (const architecture of architectures) await pullMissingImages(components, architecture, lock, fetching);
+  await lock.write();
+  const file = path.resolve(cwd, options.output ?? `${cluster.name}-${version}.bundle.tar`);
+  console.info(`Writing ${file}: what is in it is looked at for the bill of materials first.`);
+  const { writeBundle } = await import('../bundle/write.js');
+  const written = await writeBundle({
+    file,
+    components,
+    architectures,
+    lock,
+    cache: cacheRoot(env),
+    signal,
+  });
+  const { digests, sha256, size } = written;
+  console.print(
+    `${file} is written: ${digests.size} files for Kubernetes ${version} (${architectures.join(', ')}), ${formatBytes(size)}.\n${sha256}  ${path.basename(file)}`,
+  );
+  console.result('artifacts-bundle', {
+    file,
+    kubernetes: version,
+    architectures,
+    sha256,
+    size,
+    files: Object.fromEntries(digests),
+  });
+}
+
 async function build(context: CommandContext, options: VersionOptions & { component?: string[] }): Promise<void> {
   const { version } = await wantedVersion(context, options);
   const all = componentsFor(loadCatalog(), version);
@@ -194,13 +283,13 @@ async function wantedVersion(
 
 async function theCluster(
   context: CommandContext,
-  options: ClusterOptions,
+  options: Pick<ClusterOptions, 'cluster'>,
 ): Promise<{ home: ClusterHome; cluster: Cluster }> {
   const home = await locateCluster(context, options.cluster);
   return { home, cluster: await loadCluster(home) };
 }
 
-function runOptions(context: CommandContext, options: ClusterOptions) {
+function runOptions(context: CommandContext, options: Pick<ClusterOptions, 'arch'>) {
   const { env, signal, console } = context;
   return { architectures: options.arch, env, signal, cache: cacheRoot(env), onProgress: say(console) };
 }

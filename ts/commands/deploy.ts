@@ -6,25 +6,32 @@ import { loadCluster } from '../spec/load.js';
 import { locateCluster } from '../spec/locate.js';
 import type { CommandContext } from '../types/console.js';
 import type { ClusterHome } from '../types/home.js';
+import { addBundleOption, openBundle } from './run/bundle.js';
 import { type DeployOptions, deployCluster } from './run/deploy.js';
 import { finishRun, runResult } from './run/finish.js';
 import { addChangeOptions, type ClusterPlaybookOptions, refuseOperands } from './run/playbook-options.js';
 import type { FinishedRun } from './run/session.js';
 
 export const register: Register = (program, run) => {
-  addChangeOptions(program.command('deploy'))
+  addBundleOption(addChangeOptions(program.command('deploy')))
     .description('deploy the cluster, or bring it to what its spec says; can be run again after any failure')
-    .action((operands: string[], options: ClusterPlaybookOptions) =>
+    .action((operands: string[], options: DeployCommandOptions) =>
       run(async (context) => {
         refuseOperands(context, operands, 'deploy');
         const home = await locateCluster(context, options.cluster);
-        await deploy(context, { ...options, home, cluster: await loadCluster(home), again: againCommand(options) });
+        const cluster = await loadCluster(home);
+        const bundle = await openBundle(context, options.bundle, cluster.kubernetes.version);
+        await deploy(context, { ...options, bundle, home, cluster, again: againCommand(options) });
       }),
     );
 };
 
-function againCommand(options: ClusterPlaybookOptions): string {
-  return `k8s-ans deploy${options.cluster ? ` --cluster ${options.cluster}` : ''}`;
+interface DeployCommandOptions extends ClusterPlaybookOptions {
+  readonly bundle?: string;
+}
+
+function againCommand({ cluster, bundle }: DeployCommandOptions): string {
+  return `k8s-ans deploy${cluster ? ` --cluster ${cluster}` : ''}${bundle ? ` --bundle ${bundle}` : ''}`;
 }
 
 /** Deploys with all that is shown to the person; `lab deploy` does the same. Throws what ended the run. */

@@ -9,6 +9,7 @@ import type { CommandContext } from '../types/console.js';
 import { addNode } from './node/add.js';
 import { parseLabel, parseTaint } from './node/hosts.js';
 import { removeNode } from './node/remove.js';
+import { addBundleOption } from './run/bundle.js';
 import { finishRun, runResult } from './run/finish.js';
 import type { FinishedRun } from './run/session.js';
 
@@ -24,6 +25,7 @@ interface AddCommandOptions extends NodeOptions {
   readonly port?: number;
   readonly label: ReadonlyArray<string>;
   readonly taint: ReadonlyArray<string>;
+  readonly bundle?: string;
 }
 
 interface RemoveCommandOptions extends NodeOptions {
@@ -34,7 +36,7 @@ interface RemoveCommandOptions extends NodeOptions {
 export const register: Register = (program, run) => {
   const node = program.command('node').description('add hosts to the running cluster, and remove them');
 
-  shared(node.command('add'))
+  addBundleOption(shared(node.command('add')))
     .description('add a host: worker, master or etcd member; again after a failure, it goes on')
     .argument('<name>', "the host's name, also its node's")
     .option('--address <address>', 'the IPv4 address at which the others and this machine reach it')
@@ -98,7 +100,7 @@ async function add(context: CommandContext, name: string, options: AddCommandOpt
     taints: options.taint.map(parseTaint),
   };
   const again = addLine(name, options);
-  const done = await addNode(context, { home, wanted, limit: options.limit, again });
+  const done = await addNode(context, { home, wanted, limit: options.limit, again, bundle: options.bundle });
   finish(context, done, again, 'node-add', `${name} is part of ${done.report.cluster}.`);
 }
 
@@ -126,6 +128,7 @@ function addLine(name: string, options: AddCommandOptions): string {
     ...(options.port === undefined ? [] : ['--port', String(options.port)]),
     ...options.label.flatMap((label) => ['--label', label]),
     ...options.taint.flatMap((taint) => ['--taint', taint]),
+    ...(options.bundle === undefined ? [] : ['--bundle', options.bundle]),
   ];
   return [commandLine('add', name, options), ...words].join(' ');
 }

@@ -9,6 +9,7 @@ import { locateCluster } from '../spec/locate.js';
 import type { CommandContext } from '../types/console.js';
 import { ExitCode } from '../types/errors.js';
 import type { LocalChange } from '../types/plan.js';
+import { addBundleOption, openBundle } from './run/bundle.js';
 import { convergeCluster } from './run/deploy.js';
 import { finishRun, runResult } from './run/finish.js';
 import { pendingOperation } from './run/operation.js';
@@ -18,10 +19,11 @@ import { inShadow } from './run/shadow.js';
 
 interface PlanOptions extends ClusterPlaybookOptions {
   readonly to?: string | undefined;
+  readonly bundle?: string | undefined;
 }
 
 export const register: Register = (program, run) => {
-  addPlaybookOptions(program.command('plan'))
+  addBundleOption(addPlaybookOptions(program.command('plan')))
     .description('say what deploy would do, and change nothing: exit code 5 when there is something to do, 0 when not')
     .option('--tags <tags>', "only these phases, as ansible-playbook's --tags")
     .option('--to <version>', 'as if the spec named this Kubernetes version: what an upgrade to it comes to')
@@ -39,7 +41,12 @@ async function plan(context: CommandContext, options: PlanOptions, operands: Rea
     to === undefined
       ? await loadCluster(home)
       : (await draftSpec(home, (document) => setVersion(document, to.replace(/^v/, '')))).cluster;
-  const again = `k8s-ans plan${options.cluster ? ` --cluster ${options.cluster}` : ''}`;
+  const again = [
+    'k8s-ans plan',
+    ...(options.cluster ? [`--cluster ${options.cluster}`] : []),
+    ...(options.bundle ? [`--bundle ${options.bundle}`] : []),
+  ].join(' ');
+  const bundle = await openBundle(context, options.bundle, cluster.kubernetes.version);
   const pending = await pendingOperation(home);
   if (pending) {
     console.warn(
@@ -59,6 +66,7 @@ async function plan(context: CommandContext, options: PlanOptions, operands: Rea
       local = await inShadow(session, (shadow) =>
         convergeCluster(shadow, {
           ...options,
+          bundle,
           home: shadow.home,
           cluster,
           again,

@@ -11,6 +11,7 @@ import { clusterOption, locateCluster } from '../spec/locate.js';
 import type { Cluster } from '../types/cluster.js';
 import type { CommandContext } from '../types/console.js';
 import { ExitCode, K8sAnsError } from '../types/errors.js';
+import { addBundleOption, openBundle } from './run/bundle.js';
 import { finishRun, runResult } from './run/finish.js';
 import { refuseOperands } from './run/playbook-options.js';
 import { type FinishedUpgrade, upgradeCluster } from './run/upgrade.js';
@@ -24,11 +25,11 @@ interface Options {
   readonly check?: boolean;
   readonly batch: string;
   readonly drainTimeout: number;
+  readonly bundle?: string;
 }
 
 export const register: Register = (program, run) => {
-  program
-    .command('upgrade')
+  addBundleOption(program.command('upgrade'))
     .description('move a running cluster to another Kubernetes version; can be run again after any failure')
     .requiredOption('--to <version>', 'the version, such as 1.36.4; an older patch version goes back')
     .option('--cluster <name|folder|file>', clusterOption)
@@ -52,6 +53,7 @@ async function upgrade(context: CommandContext, options: Options): Promise<void>
   const target = checkTarget(options.to, cluster.kubernetes.version, catalog);
   const check = options.check === true;
   const again = againCommand(options, target);
+  const bundle = await openBundle(context, options.bundle, target);
   console.info(`Upgrading ${cluster.name} to Kubernetes ${target}: ${cluster.hosts.length} hosts.`);
   const finished = await upgradeCluster(context, {
     home,
@@ -62,6 +64,7 @@ async function upgrade(context: CommandContext, options: Options): Promise<void>
     batch: options.batch,
     drainTimeout: options.drainTimeout,
     again,
+    bundle,
     agree: (look) => agree(context, look, check),
   });
   const { run, look, steps } = finished;
@@ -87,6 +90,7 @@ function againCommand(options: Options, target: string): string {
     ...(options.cluster ? [`--cluster ${options.cluster}`] : []),
     ...(options.batch === '1' ? [] : [`--batch ${options.batch}`]),
     ...(options.drainTimeout === 300 ? [] : [`--drain-timeout ${options.drainTimeout}`]),
+    ...(options.bundle === undefined ? [] : [`--bundle ${options.bundle}`]),
   ].join(' ');
 }
 

@@ -6,6 +6,7 @@ import { draftSpec, writeDraft } from '../../spec/edit.js';
 import { loadCluster } from '../../spec/load.js';
 import type { CommandContext } from '../../types/console.js';
 import type { ClusterHome } from '../../types/home.js';
+import { openBundle } from '../run/bundle.js';
 import { convergeCluster, writeInventory } from '../run/deploy.js';
 import { refusePending } from '../run/operation.js';
 import { runPreflight } from '../run/preflight.js';
@@ -18,6 +19,8 @@ export interface AddOptions {
   readonly limit?: string | undefined;
   /** The command line that goes on. */
   readonly again: string;
+  /** A file that all artifacts are taken from. */
+  readonly bundle?: string | undefined;
 }
 
 /**
@@ -33,6 +36,7 @@ export async function addNode(context: CommandContext, options: AddOptions): Pro
     if (known === undefined) enterHost(document, before, wanted);
   });
   const { cluster } = draft;
+  const bundle = await openBundle(context, options.bundle, cluster.kubernetes.version);
   return runSession(
     context,
     { command: `node add ${wanted.name}`, cluster, home, lock: true, check: false },
@@ -49,7 +53,7 @@ export async function addNode(context: CommandContext, options: AddOptions): Pro
         }
         await writeDraft(home, draft);
       }
-      await convergeCluster(session, { ...options, cluster });
+      await convergeCluster(session, { ...options, bundle, cluster });
     },
   );
 }

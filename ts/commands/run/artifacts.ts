@@ -2,7 +2,12 @@
 import { readFile } from 'node:fs/promises';
 import writeFileAtomic from 'write-file-atomic';
 import { parse } from 'yaml';
-import { type ArtifactProgress, type PreparedArtifacts, prepareArtifacts } from '../../artifacts/index.js';
+import {
+  type ArtifactProgress,
+  type PreparedArtifacts,
+  type PreparedBundle,
+  prepareArtifacts,
+} from '../../artifacts/index.js';
 import { formatDuration, plural } from '../../report/format.js';
 import type { Architecture } from '../../types/cluster.js';
 import type { ClusterHome } from '../../types/home.js';
@@ -22,6 +27,7 @@ export async function runArtifacts(
   session: RunSession,
   architectures: ReadonlyArray<Architecture>,
   signal: AbortSignal,
+  bundle?: PreparedBundle,
 ): Promise<void> {
   const { cluster, home, folder, context } = session;
   await session.step(
@@ -40,6 +46,7 @@ export async function runArtifacts(
         signal,
         env: context.env,
         onProgress,
+        bundle,
       });
       await writeFileAtomic(folder.artifacts, `${JSON.stringify(prepared.variables)}\n`, { mode: 0o600 });
       return prepared;
@@ -56,7 +63,12 @@ function progressText({ kind, message, done, total, seconds }: ArtifactProgress)
 function describePrepared({ source, builds }: PreparedArtifacts): string {
   const compiled = builds.filter((build) => build.compiled).length;
   if (source.kind !== 'build')
-    return { upstream: 'from upstream', mirror: 'from the mirror', directory: 'from the folder' }[source.kind];
+    return {
+      upstream: 'from upstream',
+      mirror: 'from the mirror',
+      directory: 'from the folder',
+      bundle: 'from the bundle',
+    }[source.kind];
   return compiled > 0
     ? `${plural(compiled, 'component')} built`
     : `${plural(builds.length, 'component')} built earlier`;

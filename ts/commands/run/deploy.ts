@@ -1,4 +1,5 @@
 /** The deploy run: inventory, then PKI and artifacts side by side, then the playbook, which begins with preflight. */
+import type { PreparedBundle } from '../../artifacts/index.js';
 import { ensurePki } from '../../pki/ensure.js';
 import type { RunResult } from '../../playbook/run.js';
 import { type LeavingHost, type RenderOptions, renderCluster } from '../../render/render.js';
@@ -28,6 +29,8 @@ export interface DeployOptions extends PlaybookOptions {
   readonly playbook?: string | undefined;
   /** Files of further variables for it. */
   readonly extraVars?: ReadonlyArray<string> | undefined;
+  /** Where all artifacts come from; without it, from the spec's source. */
+  readonly bundle?: PreparedBundle | undefined;
 }
 
 /**
@@ -59,7 +62,8 @@ export async function convergeCluster(session: RunSession, options: DeployOption
   try {
     let result = await deployPlaybook(session, options, judged, watch);
     if (!judged && addedArchitectures(session, known).length > 0) {
-      await runArtifacts(session, [...known, ...addedArchitectures(session, known)], session.context.signal);
+      const all = [...known, ...addedArchitectures(session, known)];
+      await runArtifacts(session, all, session.context.signal, options.bundle);
       result = await deployPlaybook(session, options, judged, watch);
     }
     if (result.outcome !== 'done') throw playbookError(session, options.again);
@@ -127,8 +131,10 @@ export async function writeInventory(session: RunSession, options: RenderOptions
 async function prepare(session: RunSession, options: DeployOptions, known: ReadonlyArray<Architecture>): Promise<void> {
   const stop = new AbortController();
   const signal = AbortSignal.any([session.context.signal, stop.signal]);
-  const artifacts = async (): Promise<void> =>
-    runArtifacts(session, known.length > 0 ? known : architecturesOf(await runPreflight(session, options)), signal);
+  const artifacts = async (): Promise<void> => {
+    const wanted = known.length > 0 ? known : architecturesOf(await runPreflight(session, options));
+    await runArtifacts(session, wanted, signal, options.bundle);
+  };
   const work = [ensureCertificates(session, signal), artifacts()];
   try {
     await Promise.all(work);

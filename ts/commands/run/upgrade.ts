@@ -4,7 +4,7 @@
  */
 import path from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
-import { type Catalog, componentsFor } from '../../artifacts/index.js';
+import { type Catalog, componentsFor, type PreparedBundle } from '../../artifacts/index.js';
 import { renderCluster } from '../../render/render.js';
 import { writeRendered } from '../../render/write.js';
 import { refuseForbiddenChanges } from '../../spec/changes.js';
@@ -51,6 +51,8 @@ export interface UpgradeOptions {
   readonly again: string;
   /** Asks whether to go on although clients call APIs that the target lacks; throws where the answer is no. */
   readonly agree: (look: Look) => Promise<void>;
+  /** Where all artifacts come from; without it, from the spec's source. */
+  readonly bundle?: PreparedBundle | undefined;
 }
 
 export interface FinishedUpgrade {
@@ -168,7 +170,8 @@ async function carryOut(session: RunSession, options: UpgradeOptions, plan: Plan
   const { target, again } = options;
   // What cannot be had is known before anything has begun.
   const known = await lockedArchitectures(home);
-  await runArtifacts(session, known.length > 0 ? known : architecturesOf(plan.verdicts), context.signal);
+  const architectures = known.length > 0 ? known : architecturesOf(plan.verdicts);
+  await runArtifacts(session, architectures, context.signal, options.bundle);
   if (plan.pending === undefined) {
     await beginOperation(home, { command: 'upgrade', subject: target, again, data: { from: plan.look.from } });
   } else if (plan.pending.subject !== target) {
