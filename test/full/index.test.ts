@@ -41,5 +41,6 @@ part('certificates', () => import('./certs.js'));
 part('nodes', () => import('./nodes.js'));
 part('etcd', () => import('./etcd.js'));
 part('state', () => import('./state.js'));
-// On a smaller lab of its own, in place of this one.
+// On smaller labs of their own, in place of this one.
 describe('reset', () => import('./reset.js').then(() => {}));
+describe('air gap', () => import('./airgap.js').then(() => {}));

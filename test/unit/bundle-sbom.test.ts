@@ -135,7 +135,10 @@ describe('build information', () => {
     test('is what `go version -m` says', async () => {
       const { stdout } = await execa('go', ['version', '-m', program]);
       const [first = '', ...lines] = stdout.split('\n');
-      const said = parseBuildInfo(first.slice(first.lastIndexOf(' ') + 1), lines.map((line) => line.slice(1)).join('\n'));
+      const said = parseBuildInfo(
+        first.slice(first.lastIndexOf(' ') + 1),
+        lines.map((line) => line.slice(1)).join('\n'),
+      );
       expect(said.main?.path).toBe('example.org/hello');
       expect(await programOf(program)).toEqual([said]);
     });

@@ -151,7 +151,8 @@ describe('what is refused, naming the file', () => {
     await writeFile(broken, bytes);
     return readBundle(broken).then(
       () => 'read',
-      (error) => (error.code === 'bundle-broken' && error.exitCode === 4 ? lines(error.message) : `a bug: ${error.stack}`),
+      (error) =>
+        error.code === 'bundle-broken' && error.exitCode === 4 ? lines(error.message) : `a bug: ${error.stack}`,
     );
   }
   const lines = (message: string): string => {
@@ -180,7 +181,10 @@ describe('what is refused, naming the file', () => {
     for (const [name, content] of all) {
       const block = Buffer.alloc(512);
       const mode = name.includes('/bin/') ? 0o755 : 0o644;
-      new Header({ path: name, mode, uid: 0, gid: 0, size: content.length, mtime: new Date(0), type: 'File' }).encode(block, 0);
+      new Header({ path: name, mode, uid: 0, gid: 0, size: content.length, mtime: new Date(0), type: 'File' }).encode(
+        block,
+        0,
+      );
       blocks.push(block, content, Buffer.alloc((512 - (content.length % 512)) % 512));
     }
     return Buffer.concat([...blocks, Buffer.alloc(1024)]);
@@ -204,13 +208,21 @@ describe('what is refused, naming the file', () => {
   });
 
   test.each([
-    ['a digest in SHA256SUMS', () => contentOf('SHA256SUMS'), /^(SHA256SUMS: its line 1|bundle\.json: it has the sha256)/],
+    [
+      'a digest in SHA256SUMS',
+      () => contentOf('SHA256SUMS'),
+      /^(SHA256SUMS: its line 1|bundle\.json: it has the sha256)/,
+    ],
     ['a path in SHA256SUMS', () => contentOf('SHA256SUMS') + 70, /^(SHA256SUMS|bundle\.json|cundle\.json)/],
     ['bundle.json', () => contentOf('bundle.json') + 5, /^bundle\.json: it has the sha256/],
     ['artifacts.lock', () => contentOf('artifacts.lock') + 5, /^artifacts\.lock: it has the sha256/],
     ['the bill of materials', () => contentOf('sbom.cdx.json') + 5, /^sbom\.cdx\.json: it has the sha256/],
     ['a header', () => contentOf('amd64/bin/kubelet') - 512 + 120, /^amd64\/bin\/kubelet: its header is broken$/],
-    ['the fill after a file', () => contentOf('amd64/bin/kubelet') + 511, /^amd64\/bin\/kubelet: something follows its content$/],
+    [
+      'the fill after a file',
+      () => contentOf('amd64/bin/kubelet') + 511,
+      /^amd64\/bin\/kubelet: something follows its content$/,
+    ],
     ['the end', () => whole.length - 1, /^its end is broken$/],
   ])('one flipped bit of %s', async (_, at, told) => expect(await refusal(flipped(at()))).toMatch(told));
 
@@ -263,7 +275,10 @@ describe('what is refused, naming the file', () => {
     expect(await refusal(forged((files) => files.delete('amd64/bin/runc')))).toBe(
       'amd64/bin/runc is missing, and artifacts.lock names it',
     );
-    const left = forged((files) => files.delete('amd64/images/pause.tar'), (text) => `${text}${sha256('')}  amd64/images/pause.tar\n`);
+    const left = forged(
+      (files) => files.delete('amd64/images/pause.tar'),
+      (text) => `${text}${sha256('')}  amd64/images/pause.tar\n`,
+    );
     expect(await refusal(left)).toBe('amd64/images/pause.tar: it is missing');
   });
 
@@ -362,7 +377,10 @@ describe('unpacked on a machine that has nothing', () => {
   test('is refused for another architecture, and beside a lock that says otherwise', async () => {
     const from = await unpackBundle(bundle, { ...quiet, cache, catalog });
     const lock = path.join(root, 'artifacts.lock');
-    const frozen = (await readFile(online.lock, 'utf8')).replace(sha256(binaryContent('runc', 'amd64')), 'f'.repeat(64));
+    const frozen = (await readFile(online.lock, 'utf8')).replace(
+      sha256(binaryContent('runc', 'amd64')),
+      'f'.repeat(64),
+    );
     await writeFile(lock, frozen);
     await expect(prepare(lock, from)).rejects.toMatchObject({ code: 'lock-differs', where: lock });
     expect(await readFile(lock, 'utf8')).toBe(frozen);
