@@ -133,7 +133,7 @@ async function removeLabs() {
   if (!existsSync(bin)) return;
   const { cacheRoot } = await import('../dist/types/package.js');
   for (const [folder, names] of Object.entries({
-    e2e: ['e2e', 'full', 'small', 'brief', 'throwaway'],
+    e2e: ['e2e', 'full', 'plan', 'small', 'brief', 'throwaway'],
     molecule: ['molecule'],
   })) {
     const cwd = path.join(cacheRoot(), folder);
