@@ -446,7 +446,9 @@ describe('interrupted', () => {
     expect(result.exitCode).toBe(130);
     expect(String(result.all)).toContain(`k8s-ans deploy --cluster ${labName}`);
     // Of this cluster: the machine may have others.
-    const processes = (await execa('ps', ['-eo', 'args'])).stdout.split('\n').filter((line) => line.includes(home.root));
+    const processes = (await execa('ps', ['-eo', 'args'])).stdout
+      .split('\n')
+      .filter((line) => line.includes(home.root));
     expect(processes.filter((line) => line.includes('ansible-playbook'))).toEqual([]);
     expect((await execa('find', [home.root, '-name', '*.tmp*', '-o', '-name', '.lock'])).stdout).toBe('');
     expect((await start(['deploy', '--cluster', labName])).exitCode).toBe(0);
