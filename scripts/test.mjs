@@ -15,7 +15,7 @@ const npm = (script, ...args) => ['npm', ['run', '--silent', script, '--', ...ar
 const cli = (...args) => [process.execPath, [bin, ...args]];
 const vitest = (project) => {
   const file = path.join(results, `${project}.json`);
-  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+  const reporters = ['--reporter=verbose', '--reporter=json', `--outputFile.json=${file}`];
   return [
     process.execPath,
     [path.join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--project', project, ...reporters],
