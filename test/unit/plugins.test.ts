@@ -244,6 +244,38 @@ describe('real runs', () => {
     expect(judged.msg).toContain('here: does not have the address 192.0.2.99; it has ');
     expect(judged.msg).toContain('lost: did not answer; check that the host is up');
   });
+
+  test(
+    'the preflight playbook tells of all hosts, also where one is dead and one has no Python',
+    {
+      timeout: TIMEOUT,
+    },
+    async () => {
+      const inventory = at('hosts.yml');
+      const hosts = {
+        dead: { ansible_host: '127.0.0.1', ansible_port: 1, k8s_node_address: '192.0.2.97' },
+        bare: {
+          ansible_connection: 'local',
+          ansible_python_interpreter: '/nowhere/python3',
+          k8s_node_address: '192.0.2.98',
+        },
+        here: {
+          ansible_connection: 'local',
+          ansible_python_interpreter: '{{ ansible_playbook_python }}',
+          k8s_node_address: '192.0.2.99',
+        },
+      };
+      const vars = { k8s_data_dir: '/', k8s_api_port: 6443, k8s_proxy_port: 8443 };
+      await writeFile(inventory, JSON.stringify({ k8s: { children: { nodes: { hosts } }, vars } }));
+      const recorded = await record('', { playbook: 'k8s_ans.cluster.preflight', inventory });
+      const judged = one(recorded, 'Judge all hosts together');
+      expect(judged.status, recorded.log).toBe('failed');
+      expect(judged.msg).toContain('preflight refused 3 hosts, nothing was changed. ');
+      expect(judged.msg).toContain('dead: did not answer; check that the host is up');
+      expect(judged.msg).toMatch(/bare: could not be looked at: .*\/nowhere\/python3/);
+      expect(judged.msg).toContain('here: does not have the address 192.0.2.99; it has ');
+    },
+  );
 });
 
 /** The interpreter of the environment that the runs use. */
