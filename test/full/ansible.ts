@@ -4,7 +4,7 @@
  *
  * It makes the suite's lab anew with two hosts. What is not a team's own is the lab, and the list of its binaries.
  */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
@@ -114,6 +114,21 @@ async function expectCluster(): Promise<void> {
 describe('a team with its own inventory, playbook and CA', () => {
   test('a playbook of at most 30 lines is all it writes', async () => {
     expect((await readFile(playbook, 'utf8')).trimEnd().split('\n').length).toBeLessThanOrEqual(30);
+  });
+
+  test('ansible-builder takes the execution environment, with the collection in it', async () => {
+    const [archive] = (await readdir(runner.folder)).filter((name) => name.endsWith('.tar.gz'));
+    const definition = path.join(folder, 'ee', 'execution-environment.yml');
+    await mkdir(path.dirname(definition));
+    await copyFile(path.join(packageRoot(), 'execution-environment.yml'), definition);
+    await copyFile(path.join(runner.folder, archive as string), path.join(path.dirname(definition), archive as string));
+    const build = path.join(folder, 'ee', 'context');
+    await ansible(runner, 'ansible-builder', ['create', '--file', definition, '--context', build]);
+    expect(await readdir(path.join(build, '_build', 'collection'))).toEqual([archive]);
+    const requirements = parse(await readFile(path.join(build, '_build', 'requirements.yml'), 'utf8')) as object;
+    expect(requirements).toEqual({
+      collections: [{ name: `/build/collection/${archive}`, type: 'file' }],
+    });
   });
 
   test('a certificate that is wrong is refused before anything is changed', async () => {
