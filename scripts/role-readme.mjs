@@ -3,8 +3,16 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parse, parseDocument } from 'yaml';
 
-const roles = path.join(import.meta.dirname, '..', 'roles');
+const root = path.dirname(import.meta.dirname);
+const roles = path.join(root, 'roles');
 const check = process.argv.includes('--check');
+
+const shared = defaultsOf('k8s');
+const examples = readFileSync(path.join(root, 'docs', 'ansible', 'roles.yml'), 'utf8').split('\n\n');
+const playbooks = ['preflight', 'prepare', 'converge', 'reset', 'upgrade'].map((name) => [
+  name,
+  parse(readFileSync(path.join(root, 'ansible', 'playbooks', `${name}.yml`), 'utf8')),
+]);
 
 /** The defaults as they are written, since many hold Jinja expressions. */
 function defaultsOf(role) {
@@ -28,10 +36,7 @@ function partOf(name, { short_description, description, options }, defaults) {
   return [
     `## \`tasks_from: ${name}\``,
     '',
-    `${short_description}. ${[description]
-      .flat()
-      .join(' ')
-      .replace(/C\(([^)]*)\)/g, '`$1`')}`,
+    `${short_description}. ${[description].flat().join(' ')}`,
     '',
     ...(Object.keys(options).length === 0 ? [] : tableOf(options, defaults)),
   ];
@@ -42,25 +47,63 @@ function tableOf(options, defaults) {
     '| variable | type | default | what |',
     '| --- | --- | --- | --- |',
     ...Object.entries(options).map(
-      ([key, option]) => `| \`${key}\` | ${option.type} | ${cell(defaults.get(key))} | ${option.description} |`,
+      ([key, option]) =>
+        `| \`${key}\` | ${option.type} | ${option.required && !defaults.has(key) ? 'required' : cell(defaults.get(key))} | ${option.description} |`,
     ),
     '',
   ];
 }
 
+/** The role's play in docs/ansible/roles.yml, which is checked as a playbook. */
+function exampleOf(role) {
+  const found = examples.find(
+    (play) => play.includes(`- role: k8s_ans.cluster.${role}\n`) || play.trimEnd().endsWith(`.${role}`),
+  );
+  if (!found) throw new Error(`docs/ansible/roles.yml has no play with the role ${role}`);
+  return found.replace(/^(---|#.*)\n/gm, '').trimEnd();
+}
+
+/** The tags with which the playbooks run the role, or tasks of it. */
+function tagsOf(role) {
+  const name = `k8s_ans.cluster.${role}`;
+  const tags = new Set();
+  for (const [, plays] of playbooks.filter(([playbook]) => playbook !== 'upgrade' || role === 'upgrade')) {
+    for (const play of plays) {
+      const uses = [
+        ...(play.roles ?? []).filter((entry) => entry.role === name),
+        ...(play.tasks ?? []).filter((task) => task['ansible.builtin.import_role']?.name === name),
+      ];
+      for (const use of uses) for (const tag of [play.tags ?? [], use.tags ?? []].flat()) tags.add(tag);
+    }
+  }
+  return [...tags];
+}
+
+function tagsText(role) {
+  const tags = role === 'k8s' ? [] : tagsOf(role);
+  if (tags.length === 0) return [];
+  const list = tags.map((tag) => `\`${tag}\``).join(' or ');
+  return ['## Tags', '', `The playbooks run it with the tag ${list}.`, ''];
+}
+
 function readme(role) {
   const specs = parse(readFileSync(path.join(roles, role, 'meta', 'argument_specs.yml'), 'utf8')).argument_specs;
-  const { main, ...parts } = specs;
+  const { [role === 'k8s' ? 'variables' : 'main']: main, ...parts } = specs;
   const defaults = defaultsOf(role);
-  const rows = (required) =>
-    Object.entries(main.options)
-      .filter(([, option]) => Boolean(option.required) === required)
-      .map(([name, option]) => {
-        const type = option.choices ? option.choices.map((choice) => `\`${choice}\``).join(', ') : option.type;
-        return required
-          ? `| \`${name}\` | ${type} | ${option.description} |`
-          : `| \`${name}\` | ${type} | ${cell(defaults.get(name))} | ${option.description} |`;
-      });
+  const rows = (names) =>
+    names.map(([name, option]) => {
+      const type = option.choices ? option.choices.map((choice) => `\`${choice}\``).join(', ') : option.type;
+      const given = defaults.has(name) ? defaults.get(name) : shared.get(name);
+      return `| \`${name}\` | ${type} | ${given === undefined && option.required ? 'required' : cell(given)} | ${option.description} |`;
+    });
+  const table = (names) => [
+    '| variable | type or choices | default | what |',
+    '| --- | --- | --- | --- |',
+    ...rows(names),
+    '',
+  ];
+  const common = Object.entries(main.options).filter(([name]) => role !== 'k8s' && name.startsWith('k8s_'));
+  const own = Object.entries(main.options).filter((entry) => !common.some(([name]) => name === entry[0]));
   return [
     `# ${role}`,
     '',
@@ -68,32 +111,29 @@ function readme(role) {
     '',
     [main.description].flat().join('\n\n'),
     '',
-    '## From the inventory',
-    '',
-    'The `k8s_` variables belong to the whole cluster; `k8s-ans render` writes them to `group_vars/all.yml`.',
-    '',
-    '| variable | type | what |',
-    '| --- | --- | --- |',
-    ...rows(true),
-    '',
-    "## The role's own",
-    '',
-    '| variable | type or choices | default | what |',
-    '| --- | --- | --- | --- |',
-    ...rows(false),
-    '',
-    ...Object.entries(parts).flatMap(([name, part]) => partOf(name, part, defaults)),
+    ...(common.length === 0
+      ? []
+      : [
+          "## The cluster's variables",
+          '',
+          'All roles share them. [k8s](../k8s) gives their defaults; `k8s-ans render` writes them to `group_vars/all.yml`.',
+          '',
+          ...table(common),
+        ]),
+    ...(own.length === 0 ? [] : ["## The role's own", '', ...table(own)]),
+    ...Object.entries(parts).flatMap(([name, part]) => partOf(name, part, new Map([...shared, ...defaults]))),
+    ...tagsText(role),
     '## Example',
     '',
     '```yaml',
-    `- hosts: ${role === 'etcd' ? 'etcd' : ['masters', 'addons'].includes(role) ? 'masters' : 'masters:nodes'}`,
-    '  roles:',
-    `    - role: k8s_ans.cluster.${role}`,
+    exampleOf(role),
     '```',
     '',
-    '<!-- Made from meta/argument_specs.yml by `npm run docs:roles`. -->',
+    '<!-- Made from meta/argument_specs.yml, defaults and docs/ansible/roles.yml by `npm run docs:roles`. -->',
     '',
-  ].join('\n');
+  ]
+    .join('\n')
+    .replace(/C\(([^)]*)\)/g, '`$1`');
 }
 
 const stale = [];

@@ -38,6 +38,8 @@ const stages = [
 ];
 
 if (process.argv.includes('--full')) {
+  // The newest is what the unit tests have run with.
+  stages.push({ name: 'oldest ansible', command: npm('test:ansible-versions', 'oldest') });
   for (const version of ['1.35.4', '1.36.3']) {
     stages.push({ name: `artifacts ${version}`, command: cli('artifacts', 'build', '--kubernetes', version) });
   }

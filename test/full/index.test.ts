@@ -42,5 +42,6 @@ part('nodes', () => import('./nodes.js'));
 part('etcd', () => import('./etcd.js'));
 part('state', () => import('./state.js'));
 // On smaller labs of their own, in place of this one.
+describe('ansible', () => import('./ansible.js').then(() => {}));
 describe('reset', () => import('./reset.js').then(() => {}));
 describe('air gap', () => import('./airgap.js').then(() => {}));

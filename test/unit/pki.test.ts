@@ -11,6 +11,7 @@ import type { PkiResult } from '../../ts/pki/ledger.js';
 import { AUTHORITY_FILES, type CertificateRequest, certificatePlan, kubeconfigPlan } from '../../ts/pki/plan.js';
 import type { Cluster } from '../../ts/types/cluster.js';
 import { type ClusterHome, clusterHome } from '../../ts/types/home.js';
+import { packageRoot } from '../../ts/types/package.js';
 import { exampleCluster, exampleHost } from '../fixtures/cluster.js';
 import { temporaryFolder } from '../fixtures/folders.js';
 
@@ -225,6 +226,25 @@ describe('certificates', () => {
     expect(left.get('pki/ca.crt')).toBe(3649);
     expect(left.get('pki/admin.crt')).toBe(364);
   }, 30_000);
+});
+
+test('the table of docs/pki.md is the plan', async () => {
+  const text = await readFile(path.join(packageRoot(), 'docs', 'pki.md'), 'utf8');
+  const rows = [...text.matchAll(/^\| `([^`]+)` \| (\S+) \| (CN=[^|]+?) \| ([^|]+?) \|/gm)].map(
+    ([, ...cells]) => cells,
+  );
+  const host = cluster.masters[0]?.name as string;
+  const plan = certificatePlan(cluster)
+    .filter((request) => !request.path.startsWith('hosts/') || request.path.startsWith(`hosts/${host}/`))
+    .map(({ path: file, issuer, commonName, organizations, usages }) =>
+      [
+        file,
+        issuer,
+        [`CN=${commonName}`, ...organizations.map((name) => `O=${name}`)].join(', '),
+        usages.join(', '),
+      ].map((cell) => cell.replaceAll(host, 'HOST')),
+    );
+  expect(rows.sort()).toEqual(plan.sort());
 });
 
 describe('files', () => {

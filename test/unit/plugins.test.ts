@@ -5,12 +5,19 @@ import os from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { ensurePki } from '../../ts/pki/ensure.js';
+import { renderCluster } from '../../ts/render/render.js';
+import { writeRendered } from '../../ts/render/write.js';
+import { clusterHome } from '../../ts/types/home.js';
 import { packageRoot } from '../../ts/types/package.js';
+import { exampleCluster, exampleHost } from '../fixtures/cluster.js';
 import { type Recorded, record, resultsOf, testAnsible } from './ansible.js';
 
 const TIMEOUT = 600_000;
 const CANARY = 'canary-27c1f9d0-value';
 const PYTHON_TESTS = [
+  'test_argument_specs',
   'test_certificates',
   'test_drain',
   'test_etcd_backup',
@@ -26,6 +33,7 @@ const PYTHON_TESTS = [
   'test_ledger',
   'test_manifests',
   'test_node_taints',
+  'test_pki_check',
   'test_preflight',
   'test_published_trust',
   'test_unit_converger',
@@ -85,7 +93,7 @@ describe('real runs', () => {
 
   const at = (...names: string[]) => path.join(base, ...names);
   const mode = async (...names: string[]) => ((await stat(at(...names))).mode & 0o7777).toString(8);
-  const text = (...names: string[]) => readFile(at(...names), 'utf8');
+  const text = (...names: string[]) => readFile(path.resolve(base, ...names), 'utf8');
   const one = (recorded: Recorded, name: string) => {
     const [result] = resultsOf(recorded.events, name);
     if (!result) throw new Error(`no result of ${name}:\n${recorded.log}`);
@@ -244,6 +252,76 @@ describe('real runs', () => {
     expect(judged.msg).toContain('here: does not have the address 192.0.2.99; it has ');
     expect(judged.msg).toContain('lost: did not answer; check that the host is up');
   });
+
+  test(
+    'without the command line the cluster variables follow from the inventory, and are the same',
+    {
+      timeout: TIMEOUT,
+    },
+    async () => {
+      const rendered = path.join(packageRoot(), 'test', 'fixtures', 'render', 'guide');
+      const variables = parse(await text(rendered, 'group_vars', 'all.yml')) as Record<string, unknown>;
+      const defaults = parse(await text(packageRoot(), 'roles', 'k8s', 'defaults', 'main.yml')) as object;
+      const names = Object.keys(defaults).filter((name) => name !== 'k8s_pki_dir');
+      const inventory = at('hosts.yml');
+      await writeFile(inventory, await text(rendered, 'hosts.yml'));
+      await writeFile(extraVars, JSON.stringify({ base, names, k8s_cluster_name: 'guide', k8s_interface: 'eth0' }));
+      const recorded = await record('plugins/k8s.yml', { extraVars: [extraVars], inventory });
+      expect(recorded.result.outcome, recorded.log).toBe('done');
+      expect(JSON.parse(await text('k8s.json'))).toEqual(
+        Object.fromEntries(names.map((name) => [name, variables[name]])),
+      );
+    },
+  );
+
+  test('the roles take the certificates that the command line makes', { timeout: TIMEOUT }, async () => {
+    const spec = exampleCluster({ hosts: [exampleHost('one', '192.0.2.11', ['masters', 'nodes', 'etcd'])] });
+    const home = clusterHome(base);
+    await writeRendered(home, renderCluster(spec));
+    await ensurePki(spec, home);
+    const recorded = await record('plugins/pki.yml', { inventory: home.inventory });
+    expect(one(recorded, 'Check what the command line has made').status, recorded.log).toBe('ok');
+    const lines = ['server', 'peer'].map(
+      (name) => `${home.pki}/hosts/one/etcd-${name}.crt lacks the subject alternative name 192.0.2.99`,
+    );
+    expect(one(recorded, 'Refuse another address').msg).toBe(
+      `there are 2 problems with the certificates, and nothing was changed: ${lines.join('; ')}. ` +
+        'What each has to be is in the table of docs/pki.md',
+    );
+    expect(one(recorded, 'Find and make kubeconfigs').status, recorded.log).toBe('ok');
+  });
+
+  test(
+    'the preflight playbook tells of all hosts, also where one is dead and one has no Python',
+    {
+      timeout: TIMEOUT,
+    },
+    async () => {
+      const inventory = at('hosts.yml');
+      const hosts = {
+        dead: { ansible_host: '127.0.0.1', ansible_port: 1, k8s_node_address: '192.0.2.97' },
+        bare: {
+          ansible_connection: 'local',
+          ansible_python_interpreter: '/nowhere/python3',
+          k8s_node_address: '192.0.2.98',
+        },
+        here: {
+          ansible_connection: 'local',
+          ansible_python_interpreter: '{{ ansible_playbook_python }}',
+          k8s_node_address: '192.0.2.99',
+        },
+      };
+      const vars = { k8s_data_dir: '/', k8s_api_port: 6443, k8s_proxy_port: 8443 };
+      await writeFile(inventory, JSON.stringify({ k8s: { children: { nodes: { hosts } }, vars } }));
+      const recorded = await record('', { playbook: 'k8s_ans.cluster.preflight', inventory });
+      const judged = one(recorded, 'Judge all hosts together');
+      expect(judged.status, recorded.log).toBe('failed');
+      expect(judged.msg).toContain('preflight refused 3 hosts, nothing was changed. ');
+      expect(judged.msg).toContain('dead: did not answer; check that the host is up');
+      expect(judged.msg).toMatch(/bare: could not be looked at: .*\/nowhere\/python3/);
+      expect(judged.msg).toContain('here: does not have the address 192.0.2.99; it has ');
+    },
+  );
 });
 
 /** The interpreter of the environment that the runs use. */

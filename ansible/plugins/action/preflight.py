@@ -61,6 +61,8 @@ class ActionModule(ActionBase):
         hostvars = task_vars.get('hostvars', {})
         facts = {}
         for host in hosts:
-            registered = hostvars[host].get(name) if host in hostvars else None
-            facts[host] = registered if registered and 'host_checks' in registered else None
+            registered = (hostvars[host].get(name) if host in hostvars else None) or {}
+            facts[host] = registered if 'host_checks' in registered else None
+            if registered.get('failed') and not registered.get('unreachable'):
+                facts[host] = {'failure': str(registered.get('module_stderr') or registered.get('msg') or '').strip()}
         return facts

@@ -4,11 +4,43 @@
 
 from __future__ import annotations
 
+import textwrap
+
+# What one probe is, for `wait` and `gate`.
+_PROBE = r"""
+url:
+  description: An C(https://) or C(http://) URL that must answer with C(status).
+  type: str
+ca:
+  description: CA certificates on the host; without them the system's.
+  type: path
+cert:
+  description: Client certificate on the host.
+  type: path
+key:
+  description: Its key.
+  type: path
+server_name:
+  description: The name to expect in the server's certificate; by default the URL's host.
+  type: str
+status:
+  description: The expected status.
+  type: int
+  default: 200
+tcp:
+  description: C(host:port) that must accept a connection.
+  type: str
+unix:
+  description: A socket that must accept a connection.
+  type: path
+"""
+
 
 class ModuleDocFragment:
     """Options of module_utils/unit_converger.py."""
 
-    DOCUMENTATION = r"""
+    DOCUMENTATION = (
+        r"""
 options:
   units:
     description: The units, in the order in which they are started.
@@ -46,31 +78,9 @@ options:
           - What must answer before the unit counts as ready. Asked at each run, also when nothing was started.
         type: dict
         suboptions:
-          url:
-            description: An C(https://) or C(http://) URL.
-            type: str
-          ca:
-            description: CA certificates on the host; without them the system's.
-            type: path
-          cert:
-            description: Client certificate on the host.
-            type: path
-          key:
-            description: Its key.
-            type: path
-          server_name:
-            description: The name to expect in the server's certificate; by default the URL's host.
-            type: str
-          status:
-            description: The expected status.
-            type: int
-            default: 200
-          tcp:
-            description: C(host:port) that must accept a connection.
-            type: str
-          unix:
-            description: A socket that must accept a connection.
-            type: path
+"""
+        + textwrap.indent(_PROBE, ' ' * 10)
+        + r"""
           timeout:
             description: Seconds for this unit, instead of O(timeout).
             type: int
@@ -90,3 +100,26 @@ options:
     elements: str
     default: []
 """
+    )
+
+    # Of module files alone.
+    GATE = (
+        r"""
+options:
+  gate:
+    description:
+      - What must answer before anything is changed, each as O(units[].wait). Where one does not in O(gate_timeout) seconds,
+        the task fails and the host stays as it is, so that a fault of the first host does not reach the others.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+"""
+        + textwrap.indent(_PROBE, ' ' * 6)
+        + r"""
+  gate_timeout:
+    description: Seconds that all probes of O(gate) have together.
+    type: int
+    default: 60
+"""
+    )

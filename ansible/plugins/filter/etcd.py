@@ -23,8 +23,8 @@ def etcd_joining(hosts):
     return [name for wanted in ("begun", "new") for name, joining in states.items() if joining == wanted]
 
 
-def etcd_initial_cluster(own, hosts):
-    """The initial cluster of the host with the variables `own`, among `hosts`."""
+def etcd_initial_cluster(own, hosts, otherwise):
+    """The initial cluster of the host with the variables `own`, among `hosts`; `otherwise` where its state is not known."""
     state = own.get("__etcd_state", {})
     name = own["k8s_node_name"]
     if not state.get("has_data") and not state.get("alive"):
@@ -36,7 +36,7 @@ def etcd_initial_cluster(own, hosts):
                     f"{name} is a new member of an etcd cluster that does not answer: {host['k8s_node_name']} has its data. "
                     f"Bring a majority of its members back first"
                 )
-    return state.get("initial_cluster") or own["k8s_etcd_initial_cluster"]
+    return state.get("initial_cluster") or otherwise
 
 
 class FilterModule:

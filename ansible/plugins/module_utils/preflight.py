@@ -73,7 +73,7 @@ class Report:
 def check(facts, hosts, requirements=None):
     """Return {architecture: {host: name}, problems: [...], notices: [...]}.
 
-    facts: {host: what host_checks found, or None for a host that did not answer}; hosts: {host: {address, roles}} with
+    facts: {host: what host_checks found, {failure: why} where it could not look, or None for a host that did not answer}; hosts: {host: {address, roles}} with
     roles among masters, nodes, etcd; requirements: see DEFAULTS, which fills what is not given.
     """
     need = dict(DEFAULTS)
@@ -92,6 +92,14 @@ def check(facts, hosts, requirements=None):
                 'unreachable',
                 'did not answer',
                 'check that the host is up and that ssh reaches it with the user, port and key of the spec',
+            )
+            continue
+        if 'failure' in found:
+            report.problem(
+                host,
+                'not-looked-at',
+                'could not be looked at: %s' % found['failure'],
+                'see that the user may become root there, and that Python %d.%d or newer is there' % MIN_PYTHON,
             )
             continue
         there[host] = found

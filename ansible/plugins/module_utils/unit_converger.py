@@ -25,7 +25,7 @@ JOURNAL_LINES = 30
 # Of a unit that crashed again and again, so many lines are searched for those that tell something.
 JOURNAL_SEARCH_LINES = 1500
 
-_WAIT_OPTIONS = {
+_PROBE_OPTIONS = {
     'url': {'type': 'str'},
     'ca': {'type': 'path'},
     'cert': {'type': 'path'},
@@ -34,8 +34,8 @@ _WAIT_OPTIONS = {
     'status': {'type': 'int', 'default': 200},
     'tcp': {'type': 'str'},
     'unix': {'type': 'path'},
-    'timeout': {'type': 'int'},
 }
+_WAIT_OPTIONS = dict(_PROBE_OPTIONS, timeout={'type': 'int'})
 _UNIT_OPTIONS = {
     'name': {'type': 'str', 'required': True},
     'state': {'type': 'str', 'choices': ['started', 'stopped', 'absent', 'loaded'], 'default': 'started'},
@@ -54,7 +54,7 @@ ARGUMENTS = {
 # Of module files alone: what keeps hosts that depend on each other from being changed at once.
 GATE_ARGUMENTS = {
     'hold': {'type': 'list', 'elements': 'str', 'default': []},
-    'gate': {'type': 'list', 'elements': 'dict', 'options': _WAIT_OPTIONS, 'default': []},
+    'gate': {'type': 'list', 'elements': 'dict', 'options': _PROBE_OPTIONS, 'default': []},
     'gate_timeout': {'type': 'int', 'default': 60},
 }
 
@@ -124,18 +124,13 @@ def probe(wait):
 def probe_url(wait):
     # Not for every call: together they take longer to load than the rest of the module.
     import http.client
-    import ssl
+
+    from ansible_collections.k8s_ans.cluster.plugins.module_utils.tls import client_context
 
     parts = urlsplit(wait['url'])
     path = (parts.path or '/') + ('?' + parts.query if parts.query else '')
     if parts.scheme == 'https':
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if wait.get('ca'):
-            context.load_verify_locations(cafile=wait['ca'])
-        else:
-            context.load_default_certs()
-        if wait.get('cert'):
-            context.load_cert_chain(wait['cert'], wait.get('key'))
+        context = client_context(wait.get('ca'), wait.get('cert'), wait.get('key'))
         raw = socket.create_connection((parts.hostname, parts.port or 443), PROBE_SECONDS)
         try:
             stream = context.wrap_socket(raw, server_hostname=wait.get('server_name') or parts.hostname)

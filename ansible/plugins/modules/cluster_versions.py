@@ -77,11 +77,11 @@ import http.client
 import json
 import os
 import socket
-import ssl
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_ans.cluster.plugins.module_utils import version_skew
+from ansible_collections.k8s_ans.cluster.plugins.module_utils.tls import client_context
 
 REQUEST_SECONDS = 5
 # client-go's leaders renew every 2 s and give up after 10 s.
@@ -125,8 +125,7 @@ def ask_servers(params):
 
 def ask_etcd(params):
     """Return the etcd members' answers."""
-    context = ssl.create_default_context(cafile=params['etcd_ca'])
-    context.load_cert_chain(params['etcd_cert'], params['etcd_key'])
+    context = client_context(params['etcd_ca'], params['etcd_cert'], params['etcd_key'])
     members = []
     for member in params['etcd_members']:
         result = {'host': member['name'], 'version': None, 'problem': None}

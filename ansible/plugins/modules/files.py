@@ -112,46 +112,6 @@ options:
     type: list
     elements: str
     default: []
-  gate:
-    description:
-      - What must answer before anything is changed, each as O(units[].wait). Where one does not in O(gate_timeout) seconds,
-        the task fails and the host stays as it is, so that a fault of the first host does not reach the others.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      url:
-        description: An address that must answer with O(gate[].status).
-        type: str
-      ca:
-        description: CA certificates on the host; without them the system's.
-        type: path
-      cert:
-        description: Client certificate on the host.
-        type: path
-      key:
-        description: Its key.
-        type: path
-      server_name:
-        description: The name to expect in the server's certificate; by default the URL's host.
-        type: str
-      status:
-        description: The expected status.
-        type: int
-        default: 200
-      tcp:
-        description: C(host:port) that must accept a connection.
-        type: str
-      unix:
-        description: A socket that must accept a connection.
-        type: path
-      timeout:
-        description: Not used here.
-        type: int
-  gate_timeout:
-    description: Seconds that all probes of O(gate) have together.
-    type: int
-    default: 60
   payload:
     description: Internal. What the action plugin hands to the module.
     type: str
@@ -164,7 +124,7 @@ notes:
   - Where a destination is a mount point of its own (C(/etc/hosts) in a container), it cannot be replaced by a rename
     and is written in place.
 author: k8s-ans authors
-extends_documentation_fragment: k8s_ans.cluster.units
+extends_documentation_fragment: [k8s_ans.cluster.units, k8s_ans.cluster.units.gate]
 """
 
 EXAMPLES = r"""

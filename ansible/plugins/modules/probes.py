@@ -41,13 +41,13 @@ attempts: {description: How often the slowest probe was tried., type: int, retur
 
 import os
 import socket
-import ssl
 import struct
 import time
 import urllib.error
 import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_ans.cluster.plugins.module_utils.tls import client_context
 
 ATTEMPT_SECONDS = 2
 PAUSE_SECONDS = 0.2
@@ -103,7 +103,7 @@ def ask_dns(probe):
 
 def ask_url(probe):
     """None when the status is 200, else what was wrong."""
-    context = ssl.create_default_context(cafile=probe["ca"]) if probe["url"].startswith("https:") else None
+    context = client_context(probe["ca"]) if probe["url"].startswith("https:") else None
     with urllib.request.urlopen(probe["url"], timeout=ATTEMPT_SECONDS, context=context) as response:
         return None if response.status == 200 else f"answers {response.status}"
 

@@ -117,7 +117,7 @@ class Words(unittest.TestCase):
 
 class Filters(unittest.TestCase):
     def host(self, name, **state):
-        return {'inventory_hostname': name, 'k8s_node_name': name, 'k8s_etcd_initial_cluster': 'spec', '__etcd_state': state}
+        return {'inventory_hostname': name, 'k8s_node_name': name, '__etcd_state': state}
 
     def test_who_joins_in_which_order(self):
         hosts = [self.host('a', joining=''), self.host('b', joining='new'), self.host('c', joining='begun')]
@@ -125,15 +125,15 @@ class Filters(unittest.TestCase):
 
     def test_initial_cluster(self):
         old = self.host('a', has_data=True, initial_cluster='a=x,b=y')
-        self.assertEqual(etcd_filter.etcd_initial_cluster(old, [old]), 'a=x,b=y')
+        self.assertEqual(etcd_filter.etcd_initial_cluster(old, [old], 'spec'), 'a=x,b=y')
         early = self.host('b', has_data=False, alive=False, initial_cluster='a=x,b=y')
-        self.assertEqual(etcd_filter.etcd_initial_cluster(early, [old, early]), 'a=x,b=y')
+        self.assertEqual(etcd_filter.etcd_initial_cluster(early, [old, early], 'spec'), 'a=x,b=y')
 
     def test_no_second_cluster(self):
         old = self.host('a', has_data=True, initial_cluster='a=x')
         new = self.host('b', has_data=False, alive=False, initial_cluster='a=x,b=y')
         with self.assertRaisesRegex(AnsibleFilterError, 'a has its data'):
-            etcd_filter.etcd_initial_cluster(new, [old, new])
+            etcd_filter.etcd_initial_cluster(new, [old, new], 'spec')
 
 
 if __name__ == '__main__':

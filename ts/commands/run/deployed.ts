@@ -4,6 +4,9 @@ import type { Cluster } from '../../types/cluster.js';
 import type { RunEvent } from '../../types/events.js';
 import type { ClusterHome } from '../../types/home.js';
 
+/** The plays that change no host. */
+const LOOKING = new Set(['preflight', 'certificates']);
+
 export interface DeployedWatch {
   /** To be given all events of the playbook. */
   readonly handle: (event: RunEvent) => void;
@@ -13,7 +16,7 @@ export interface DeployedWatch {
 
 /**
  * Records the cluster from the first play that changes hosts on, so that what a killed run has begun is known as well.
- * What preflight refuses is not recorded: such a spec may still be changed in everything.
+ * What is refused before is not recorded: such a spec may still be changed in everything.
  */
 export async function watchDeployed(home: ClusterHome, cluster: Cluster): Promise<DeployedWatch> {
   let facts = (await readDeployed(home))?.cluster;
@@ -21,7 +24,7 @@ export async function watchDeployed(home: ClusterHome, cluster: Cluster): Promis
   let written: Promise<void> = Promise.resolve();
   return {
     handle: (event) => {
-      if (event.event !== 'play_start' || event.phase === 'preflight') return;
+      if (event.event !== 'play_start' || LOOKING.has(event.phase)) return;
       const fresh = event.hosts.filter((name) => !touched.has(name));
       if (fresh.length === 0) return;
       for (const name of fresh) touched.add(name);

@@ -23,7 +23,7 @@ export interface RestoreOptions {
 
 const COMMAND = 'etcd restore';
 /** The plays before which nothing of the cluster has been changed: its data is still the old. */
-const HARMLESS = new Set(['preflight', 'hostprep', 'artifacts', 'snapshot']);
+const HARMLESS = new Set(['preflight', 'certificates', 'hostprep', 'artifacts', 'snapshot']);
 
 const journal = z.object({ id: z.string(), bump: z.number() });
 
