@@ -4,7 +4,7 @@ import type { Architecture } from '../types/cluster.js';
 import { usageError } from '../types/errors.js';
 import { cacheRoot } from '../types/package.js';
 import { buildFolder } from './build.js';
-import { type Component, componentsFor, loadCatalog } from './catalog.js';
+import { type Component, clusterComponents, loadCatalog } from './catalog.js';
 import { fileSize, readFolder } from './files.js';
 import { ArtifactLock } from './lock.js';
 import type { PrepareOptions } from './prepare.js';
@@ -73,7 +73,7 @@ export interface LockedFiles {
 export async function lockFiles(options: PrepareOptions): Promise<LockedFiles> {
   const { cluster, home, architectures, signal, onProgress } = options;
   const env = options.env ?? process.env;
-  const components = componentsFor(options.catalog ?? loadCatalog(), cluster.kubernetes.version);
+  const components = clusterComponents(options.catalog ?? loadCatalog(), cluster);
   const lock = await ArtifactLock.read(home.lock, cluster.kubernetes.version);
   const source = await chooseSource(cluster.artifacts.source, components, lock, env, signal, options.probe);
   if (source.kind === 'build') {
