@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { execa } from 'execa';
-import { binaryImageFiles, ociArchive } from '../../ts/artifacts/oci.js';
+import { binaryImageFiles, type ImageDescription, ociArchive } from '../../ts/artifacts/oci.js';
 import { withPrivateGo } from '../../ts/artifacts/private-go.js';
 import { packageRoot } from '../../ts/types/package.js';
 import { eventually, kubectl, on, workspace } from './harness.js';
@@ -38,14 +38,19 @@ export async function removeWeb(): Promise<void> {
 
 /** Puts the image on the hosts, which have no registry to pull it from. */
 export async function importWeb(hosts: ReadonlyArray<string>): Promise<void> {
-  const archive = ociArchive({
-    ref: image,
+  const archive = ociArchive(await webImage(image));
+  for (const host of hosts) await on(host, '/opt/k8s/bin/ctr -n k8s.io images import -', archive);
+}
+
+/** The image under another name. */
+export async function webImage(ref: string): Promise<ImageDescription> {
+  return {
+    ref,
     architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
     entrypoint: ['/web'],
     user: '65532:65532',
-    files: binaryImageFiles(await buildWeb(), '/web', '65532:65532'),
-  });
-  for (const host of hosts) await on(host, '/opt/k8s/bin/ctr -n k8s.io images import -', archive);
+    files: binaryImageFiles(new Map([['/web', await buildWeb()]]), '65532:65532'),
+  };
 }
 
 /** A static binary, so that the image needs nothing else. */

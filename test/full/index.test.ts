@@ -37,6 +37,7 @@ function part(name: string, load: () => Promise<unknown>): void {
 describe('plan and status', () => import('./plan.js').then(() => {}));
 part('upgrade', () => import('./upgrade.js'));
 part('spec changes', () => import('./spec-changes.js'));
+part('add-ons', () => import('./addons.js'));
 part('certificates', () => import('./certs.js'));
 part('nodes', () => import('./nodes.js'));
 part('etcd', () => import('./etcd.js'));

@@ -6,10 +6,11 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parse } from 'yaml';
 import { type BuildOptions, buildComponent } from '../../ts/artifacts/build.js';
-import { type Component, componentsFor, loadCatalog } from '../../ts/artifacts/catalog.js';
+import { addonsOf, type Component, componentsFor, loadCatalog } from '../../ts/artifacts/catalog.js';
 import { exclusively, makeFolder, readFolder } from '../../ts/artifacts/files.js';
 import { prepareArtifacts } from '../../ts/artifacts/prepare.js';
 import { packageRoot } from '../../ts/types/package.js';
+import { exampleCluster } from '../fixtures/cluster.js';
 import { sha256 } from '../fixtures/upstream.js';
 
 vi.setConfig({ testTimeout: 60_000 });
@@ -71,7 +72,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const component = (name: string): Component =>
-  componentsFor(loadCatalog(), '1.36.4').find((one) => one.name === name) as Component;
+  componentsFor(loadCatalog(), '1.36.4', addonsOf(loadCatalog())).find((one) => one.name === name) as Component;
 
 function options(overrides: Partial<BuildOptions> = {}): BuildOptions {
   return {
@@ -123,6 +124,23 @@ describe('buildComponent', () => {
       '-tags=urfave_cli_no_docs,osusergo,netgo,static_build',
       '-tags=urfave_cli_no_docs,osusergo,netgo,static_build,no_grpc',
     ]);
+  });
+
+  it('puts all binaries of an image to their places in it', async () => {
+    const built = await buildComponent(component('local-path-provisioner'), 'arm64', options());
+    expect([...built.files.keys()]).toEqual(['local-path-provisioner.tar']);
+    const archive = await readFile(path.join(built.folder, 'local-path-provisioner.tar'), 'latin1');
+    const uroot = 'github.com/u-root/u-root/cmds/core';
+    for (const [place, goPackage] of [
+      ['bin/mkdir', `${uroot}/mkdir`],
+      ['bin/rm', `${uroot}/rm`],
+      ['bin/sh', `${uroot}/gosh`],
+      ['usr/bin/local-path-provisioner', 'github.com/rancher/local-path-provisioner'],
+    ] as const) {
+      // A tar entry: its name at the start of a block, its content from the next one on.
+      const header = archive.indexOf(`${place}\0`);
+      expect(archive.slice(header + 512).startsWith(`${goPackage} for arm64\n`), place).toBe(true);
+    }
   });
 
   it('stamps the version into Kubernetes', async () => {
@@ -260,6 +278,7 @@ describe.runIf(onAmd64)('prepareArtifacts with source build', () => {
       cluster: {
         kubernetes: { version: '1.36.4', minor: '1.36', featureGates: {} },
         artifacts: { source: { kind: 'build' } },
+        addons: exampleCluster().addons,
       },
       home: { lock: path.join(folder, 'artifacts.lock') },
       architectures: ['amd64'],

@@ -1,11 +1,19 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { componentsFor, defaultVersion, fill, loadCatalog } from '../../ts/artifacts/catalog.js';
+import {
+  addonsOf,
+  clusterComponents,
+  componentsFor,
+  defaultVersion,
+  fill,
+  loadCatalog,
+} from '../../ts/artifacts/catalog.js';
 import { listFiles } from '../../ts/artifacts/inspect.js';
 import { describeSource, directoryCandidates, sourceUrl } from '../../ts/artifacts/source.js';
 import { digestFromRelease, digestFromSums } from '../../ts/artifacts/verify.js';
 import { packageRoot } from '../../ts/types/package.js';
+import { exampleCluster } from '../fixtures/cluster.js';
 import { sha256 } from '../fixtures/upstream.js';
 
 const catalog = loadCatalog();
@@ -83,9 +91,13 @@ describe('the catalog', () => {
       flannel: ['github.com/flannel-io/flannel', 'v0.28.9'],
       coredns: ['github.com/coredns/coredns', 'v1.14.2'],
       pause: ['k8s.io/kubernetes', 'v1.36.4'],
+      'metrics-server': ['sigs.k8s.io/metrics-server', 'v0.9.0'],
+      'local-path-provisioner': ['github.com/rancher/local-path-provisioner', 'v0.0.30'],
+      registry: ['github.com/distribution/distribution/v3', 'v3.1.2'],
     };
-    expect(components.map(({ name }) => name)).toEqual(Object.keys(required));
-    for (const { name, version, recipe, binaries } of components) {
+    const all = componentsFor(catalog, '1.36.4', addonsOf(catalog));
+    expect(all.map(({ name }) => name)).toEqual(Object.keys(required));
+    for (const { name, version, recipe, binaries } of all) {
       const pin = recipe?.modules[version];
       const [module, moduleVersion] = required[name] ?? [];
       const text = await readFile(path.join(packageRoot(), 'artifacts', 'go', pin?.module ?? '', 'go.mod'), 'utf8');
@@ -96,6 +108,18 @@ describe('the catalog', () => {
       if (binaries.length > 0)
         expect(Object.keys(recipe?.packages ?? {}).sort()).toEqual(binaries.map((one) => one.name).sort());
     }
+  });
+
+  it('has components of add-ons for the clusters that have these switched on', () => {
+    const { kubernetes, addons } = exampleCluster();
+    const added = (own: Partial<typeof addons>): string[] =>
+      clusterComponents(catalog, { kubernetes, addons: { ...addons, ...own } })
+        .map(({ name }) => name)
+        .slice(components.length);
+    expect(Object.keys(addons)).toEqual(['coredns', ...addonsOf(catalog)]);
+    expect(added({})).toEqual([]);
+    expect(added({ registry: { ...addons.registry, enabled: true } })).toEqual(['registry']);
+    expect(added({ metricsServer: { enabled: true, replicas: 1 } })).toEqual(['metrics-server']);
   });
 
   it('names a placeholder that has no value', () => {

@@ -9,7 +9,7 @@ const image = {
   architecture: 'arm64',
   entrypoint: ['/coredns'],
   user: '65532:65532',
-  files: binaryImageFiles(binary, '/coredns', '65532:65532'),
+  files: binaryImageFiles(new Map([['/coredns', binary]]), '65532:65532'),
 } as const;
 
 interface Entry {

@@ -7,8 +7,9 @@ import { parse, stringify } from 'yaml';
 import { type Catalog, componentsFor } from '../../ts/artifacts/catalog.js';
 import { lockFiles, verifyCache } from '../../ts/artifacts/inspect.js';
 import { ArtifactLock } from '../../ts/artifacts/lock.js';
-import { type PrepareOptions, prepareArtifacts, wouldBuild } from '../../ts/artifacts/prepare.js';
+import { imageReferences, type PrepareOptions, prepareArtifacts, wouldBuild } from '../../ts/artifacts/prepare.js';
 import type { ArtifactSource } from '../../ts/types/cluster.js';
+import { exampleCluster } from '../fixtures/cluster.js';
 import { type HttpsServer, httpsServer } from '../fixtures/https-server.js';
 import { binaryContent, openCatalog, sha256, upstreamTree } from '../fixtures/upstream.js';
 
@@ -17,6 +18,7 @@ const kubelet = 'dl.k8s.io/release/v1.36.4/bin/linux/amd64/kubelet';
 const kubeletUrl = `https://${kubelet}`;
 const kubeletDigest = sha256(binaryContent('kubelet', 'amd64'));
 const components = componentsFor(openCatalog(), version);
+const { addons } = exampleCluster();
 
 // Each test handles some thirty files; a busy machine takes its time.
 vi.setConfig({ testTimeout: 60_000 });
@@ -43,7 +45,7 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 function options(overrides: Partial<PrepareOptions> & { source?: ArtifactSource } = {}): PrepareOptions {
   const { source = { kind: 'mirror', url: `${server.url}/mirror` }, ...rest } = overrides;
   return {
-    cluster: { kubernetes: { version, minor: '1.36', featureGates: {} }, artifacts: { source } },
+    cluster: { kubernetes: { version, minor: '1.36', featureGates: {} }, artifacts: { source }, addons },
     home: { lock: lockFile },
     architectures: ['amd64'],
     signal: new AbortController().signal,
@@ -64,6 +66,37 @@ function withDigest(component: string, key: string, amd64: string): Catalog {
   entry.digests = { [version]: { [key]: { amd64, arm64: null } } };
   return catalog;
 }
+
+describe('the names that pods have for images', () => {
+  const digest = 'd'.repeat(64);
+  const pinned = { coredns: 'registry.k8s.io/coredns/coredns:v1.14.2', pause: 'registry.k8s.io/pause:3.10.2' };
+  const names = async (imageRegistry: string | undefined, overrides: Partial<PrepareOptions> = {}) => {
+    const base = options(overrides);
+    const cluster = { ...base.cluster, artifacts: { ...base.cluster.artifacts, imageRegistry } };
+    const { k8s_images } = (await prepareArtifacts({ ...base, cluster })).variables;
+    // An operation that prepares nothing knows them too.
+    expect(await imageReferences(cluster, base.home, base.catalog)).toEqual(k8s_images);
+    return k8s_images;
+  };
+
+  it("are the catalog's, with the digest where one is known", async () => {
+    expect(await names(undefined)).toEqual(pinned);
+    const catalog = openCatalog();
+    const entry = catalog.components.coredns as Catalog['components'][string];
+    entry.digests = { '1.14.2': { image: { amd64: digest, arm64: digest } } };
+    expect(await names(undefined, { catalog })).toEqual({
+      ...pinned,
+      coredns: `${pinned.coredns}@sha256:${digest}`,
+    });
+  });
+
+  it("have the spec's registry in front, if it names one", async () => {
+    expect(await names('registry.example.com/mirror')).toEqual({
+      coredns: `registry.example.com/mirror/${pinned.coredns}`,
+      pause: `registry.example.com/mirror/${pinned.pause}`,
+    });
+  });
+});
 
 describe('a mirror', () => {
   it('gives every binary of the cluster, verified, executable and frozen', async () => {

@@ -145,7 +145,7 @@ describe('build information', () => {
 
     test("is found in an image's layer", async () => {
       const archive = path.join(folder, 'image.tar');
-      const files = binaryImageFiles(readFileSync(program), '/hello', '65532:65532');
+      const files = binaryImageFiles(new Map([['/hello', readFileSync(program)]]), '65532:65532');
       const ref = 'example.org/hello:1';
       await writeFile(
         archive,

@@ -10,6 +10,7 @@ import { ociArchive } from '../../ts/artifacts/oci.js';
 import { readBundle } from '../../ts/bundle/read.js';
 import { unpackBundle } from '../../ts/bundle/unpack.js';
 import { writeBundle } from '../../ts/bundle/write.js';
+import { exampleCluster } from '../fixtures/cluster.js';
 import { binaryContent, openCatalog, sha256, writeBareBinaries } from '../fixtures/upstream.js';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
@@ -31,6 +32,7 @@ let whole: Buffer;
 const cluster = (source: object) => ({
   kubernetes: { version, minor: '1.36', featureGates: {} },
   artifacts: { source: source as { kind: 'auto' } },
+  addons: exampleCluster().addons,
 });
 
 const write = async (file: string) =>

@@ -2,6 +2,7 @@
 import { createPublicKey, X509Certificate } from 'node:crypto';
 import { chmod, cp, mkdir, readdir, readFile, rm, stat, unlink, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { compare } from 'bcryptjs';
 import { execa } from 'execa';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
@@ -502,6 +503,73 @@ describe('what is never replaced', () => {
     await expect(ensurePki(small, target)).rejects.toMatchObject({ code: 'pki-sa-lost' });
     await unlink(path.join(target.pki, 'sa.pub'));
     expect((await ensurePki(small, target)).created).toEqual(['pki/sa.key', 'pki/sa.pub']);
+  });
+});
+
+describe('add-ons', () => {
+  const { addons } = exampleCluster();
+  const withAddons = exampleCluster({
+    ...small,
+    addons: {
+      ...addons,
+      metricsServer: { enabled: true, replicas: 1 },
+      registry: { ...addons.registry, enabled: true, name: 'registry.example.com:5000' },
+    },
+  });
+
+  test('have serving certificates of the names that they are asked by, once they are switched on', () => {
+    const of = (spec: Cluster) => certificatePlan(spec).filter(({ path: name }) => name.startsWith('addons/'));
+    expect(of(small)).toEqual([]);
+    const service = (name: string, namespace: string) =>
+      ['', '.svc', '.svc.cluster.local'].map((end) => `${name}.${namespace}${end}`);
+    expect(of(withAddons)).toEqual([
+      {
+        path: 'addons/metrics-server',
+        issuer: 'kubernetes',
+        commonName: 'metrics-server',
+        organizations: [],
+        usages: ['server'],
+        dnsNames: service('metrics-server', 'kube-system'),
+        addresses: [],
+      },
+      {
+        path: 'addons/registry',
+        issuer: 'kubernetes',
+        commonName: 'registry',
+        organizations: [],
+        usages: ['server'],
+        dnsNames: [
+          'localhost',
+          'registry.example.com',
+          ...service('registry', 'registry'),
+          ...small.hosts.map(({ name }) => name),
+        ].sort(),
+        addresses: ['127.0.0.1', ...small.hosts.map(({ address }) => address)].sort(),
+      },
+    ]);
+  });
+
+  test("the registry's password is made once, and its hash follows it", async () => {
+    const target = await copyOfSmall();
+    const of = (result: PkiResult) =>
+      [...result.created, ...result.replaced.map((entry) => entry.path)].filter((name) => /passw/.test(name));
+    expect(of(await ensurePki(withAddons, target))).toEqual([
+      'pki/addons/registry.htpasswd',
+      'pki/addons/registry.password',
+    ]);
+    const read = (name: string) => readFile(path.join(target.pki, 'addons', name), 'utf8');
+    const password = await read('registry.password');
+    expect(password).toMatch(/^[\w-]{32}\n$/);
+    const htpasswd = await read('registry.htpasswd');
+    expect(htpasswd).toMatch(/^admin:\$2[aby]\$10\$[./A-Za-z0-9]{53}\n$/);
+    expect(await compare(password.trim(), htpasswd.trim().slice('admin:'.length))).toBe(true);
+    expect((await stat(path.join(target.pki, 'addons/registry.password'))).mode & 0o777).toBe(0o600);
+    expect(of(await ensurePki(withAddons, target))).toEqual([]);
+
+    await writeFile(path.join(target.pki, 'addons/registry.password'), 'my own');
+    expect(of(await ensurePki(withAddons, target))).toEqual(['pki/addons/registry.htpasswd']);
+    expect(await compare('my own', (await read('registry.htpasswd')).trim().slice('admin:'.length))).toBe(true);
+    expect(await read('registry.password')).toBe('my own');
   });
 });
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parse } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { parseSpec } from '../../ts/spec/load.js';
 import { resolveCluster } from '../../ts/spec/resolve.js';
 import { jsonSchema } from '../../ts/spec/schema.js';
@@ -100,7 +100,12 @@ describe('resolveCluster', () => {
       pki: { caDays: 3650, certificateDays: 365, keyBits: 2048 },
       encryption: { provider: 'secretbox' },
       audit: { enabled: true, maxAgeDays: 30, maxBackups: 10, maxSizeMiB: 100, policyFile: undefined },
-      addons: { coredns: { enabled: true, replicas: 2 } },
+      addons: {
+        coredns: { enabled: true, replicas: 2 },
+        metricsServer: { enabled: false, replicas: 1 },
+        localPath: { enabled: false, directory: '/data/k8s/volumes', className: 'local-path', defaultClass: true },
+        registry: { enabled: false, name: 'registry.cluster.local', nodePort: 30500, size: '20Gi' },
+      },
       artifacts: { source: { kind: 'auto' } },
       requirements: { masterMemoryMiB: 1700, nodeMemoryMiB: 900, cpus: 2, diskGiB: 10 },
     });
@@ -148,8 +153,34 @@ describe('resolveCluster', () => {
     });
     expect(cluster.hostprep.sysctls).toEqual({ 'vm.max_map_count': '262144', 'net.core.somaxconn': '4096' });
     expect(cluster.audit.policyFile).toBe('/home/user/inventory/demo/policy.yaml');
-    expect(cluster.artifacts.source).toEqual({ kind: 'directory', path: '/home/user/inventory/artifacts' });
+    expect(cluster.artifacts).toEqual({
+      source: { kind: 'directory', path: '/home/user/inventory/artifacts' },
+      imageRegistry: 'registry.example.com/mirror',
+    });
     expect(cluster.encryption.provider).toBe('none');
+  });
+});
+
+describe("CoreDNS's replicas", () => {
+  const replicas = (nodes: number, coredns: object = {}): number => {
+    const hosts = Array.from({ length: nodes }, (_, index) => ({
+      name: `n${index}`,
+      address: `10.0.0.${index + 1}`,
+      roles: [index === 0 ? 'masters' : 'nodes'],
+    }));
+    const parsed = parseSpec(stringify({ name: 'many', hosts, addons: { coredns } }), 'many.yaml');
+    if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
+    return resolveCluster(parsed.spec, '/').addons.coredns.replicas;
+  };
+
+  it('grow with the cluster, one for each 16 nodes', () => {
+    expect([1, 32, 33, 48, 49].map((nodes) => replicas(nodes))).toEqual([2, 2, 3, 3, 4]);
+  });
+
+  it('grow otherwise, or not, as the spec says', () => {
+    expect(replicas(33, { nodesPerReplica: 8 })).toBe(5);
+    expect(replicas(33, { nodesPerReplica: 0 })).toBe(2);
+    expect(replicas(33, { replicas: 4 })).toBe(4);
   });
 });
 

@@ -89,9 +89,12 @@ export async function buildComponent(
     await compile(plan, temporary, name, options);
     const remarks = { component: component.name, version: plan.version, architecture, toolchain: plan.toolchain };
     if (component.image === undefined) return { files: plan.outputs.map((output) => ({ name: output })), remarks };
-    const { ref, entrypoint, user } = component.image;
-    const binary = await readFile(path.join(temporary, component.image.name));
-    const files = binaryImageFiles(binary, entrypoint, user);
+    const { name: first, ref, entrypoint, user, files: others = {} } = component.image;
+    const places = Object.entries({ [first]: entrypoint, ...others });
+    const binaries = await Promise.all(
+      places.map(async ([binary, place]) => [place, await readFile(path.join(temporary, binary))] as const),
+    );
+    const files = binaryImageFiles(new Map(binaries), user);
     const archive = `${component.image.name}.tar`;
     await writeFile(
       path.join(temporary, archive),

@@ -4,7 +4,7 @@ import path from 'node:path';
 import semver from 'semver';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import type { Architecture } from '../types/cluster.js';
+import type { Architecture, Cluster } from '../types/cluster.js';
 import { usageError } from '../types/errors.js';
 import { packageRoot } from '../types/package.js';
 
@@ -41,6 +41,10 @@ const buildSchema = z.strictObject({
 });
 
 const componentSchema = z.strictObject({
+  /** The add-on that it belongs to, by its key in the spec; without one, every cluster has the component. */
+  addon: z.string().optional(),
+  /** Its version where no lane says another. */
+  version: z.string().optional(),
   upstream: z
     .strictObject({
       url: z.url(),
@@ -63,7 +67,14 @@ const componentSchema = z.strictObject({
     )
     .default([]),
   image: z
-    .strictObject({ ref: z.string(), entrypoint: z.string(), user: z.string(), groups: z.array(group) })
+    .strictObject({
+      ref: z.string(),
+      entrypoint: z.string(),
+      user: z.string(),
+      groups: z.array(group),
+      /** Further binaries of the recipe, and where the image that is built has them. */
+      files: strings.optional(),
+    })
     .optional(),
   build: buildSchema.optional(),
   digests: z.record(
@@ -86,6 +97,8 @@ export type HostGroup = z.infer<typeof group>;
 /** A component in the version that a cluster uses. */
 export interface Component {
   readonly name: string;
+  /** The add-on that it belongs to. */
+  readonly addon: string | undefined;
   readonly version: string;
   readonly binaries: ReadonlyArray<ComponentBinary>;
   readonly image: ComponentImage | undefined;
@@ -108,6 +121,8 @@ export interface ComponentImage {
   readonly entrypoint: string;
   readonly user: string;
   readonly groups: ReadonlyArray<HostGroup>;
+  /** Binaries beside the entry point, and their paths in the image. */
+  readonly files?: Readonly<Record<string, string>> | undefined;
 }
 
 /** A file that upstream publishes: a binary, or an archive of some. */
@@ -136,13 +151,25 @@ export function loadCatalog(file = path.join(packageRoot(), 'artifacts', 'catalo
   return catalogSchema.parse(parse(readFileSync(file, 'utf8')));
 }
 
+/** The components that this cluster needs: those of all clusters, and those of the add-ons that it has. */
+export function clusterComponents(catalog: Catalog, cluster: Pick<Cluster, 'kubernetes' | 'addons'>): Component[] {
+  const addons = Object.entries(cluster.addons).flatMap(([name, { enabled }]) => (enabled ? [name] : []));
+  return componentsFor(catalog, cluster.kubernetes.version, addons);
+}
+
+/** All add-ons that the catalog has components for. */
+export function addonsOf(catalog: Catalog): string[] {
+  return [...new Set(Object.values(catalog.components).flatMap(({ addon }) => addon ?? []))];
+}
+
 /**
- * The components of a cluster with this Kubernetes version (without the leading v), in the catalog's order.
+ * The components of a cluster with this Kubernetes version (without the leading v) and these add-ons, in the catalog's
+ * order.
  *
  * A patch version other than the lane's is allowed: its digests are open. Throws a usage error for a minor that the
  * catalog has no lane for.
  */
-export function componentsFor(catalog: Catalog, kubernetes: string): Component[] {
+export function componentsFor(catalog: Catalog, kubernetes: string, addons: ReadonlyArray<string> = []): Component[] {
   const parsed = semver.parse(kubernetes);
   const lane = parsed === null ? undefined : catalog.lanes[`${parsed.major}.${parsed.minor}`];
   if (lane === undefined) {
@@ -152,8 +179,11 @@ export function componentsFor(catalog: Catalog, kubernetes: string): Component[]
       next: `Use a version of ${Object.keys(catalog.lanes).join(', ')}; the catalog's default is ${defaultVersion(catalog)}.`,
     });
   }
-  return Object.entries(catalog.components).map(([name, entry]) => {
-    const version = name === 'kubernetes' ? kubernetes : lane[name];
+  const wanted = Object.entries(catalog.components).filter(
+    ([, { addon }]) => addon === undefined || addons.includes(addon),
+  );
+  return wanted.map(([name, entry]) => {
+    const version = name === 'kubernetes' ? kubernetes : (lane[name] ?? entry.version);
     if (version === undefined) throw new Error(`the catalog's lane for ${kubernetes} has no version of ${name}`);
     return component(name, version, entry);
   });
@@ -207,6 +237,7 @@ function component(name: string, version: string, entry: Catalog['components'][s
   };
   return {
     name,
+    addon: entry.addon,
     version,
     binaries: entry.binaries.map(({ name, groups, dest }) => ({ name, groups, dest })),
     image: entry.image && { ...entry.image, name, ref: fill(entry.image.ref, { version }) },

@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { Architecture } from '../types/cluster.js';
 import { usageError } from '../types/errors.js';
 import { cacheRoot } from '../types/package.js';
-import { type Component, componentsFor, loadCatalog } from './catalog.js';
+import { type Component, clusterComponents, loadCatalog } from './catalog.js';
 import { readFolder } from './files.js';
 import { ArtifactLock } from './lock.js';
 import { firstThere, isThere, lockedArtifacts } from './places.js';
@@ -73,7 +73,7 @@ export interface LockedFiles {
 export async function lockFiles(options: PrepareOptions): Promise<LockedFiles> {
   const { cluster, home, architectures, signal, onProgress } = options;
   const env = options.env ?? process.env;
-  const components = componentsFor(options.catalog ?? loadCatalog(), cluster.kubernetes.version);
+  const components = clusterComponents(options.catalog ?? loadCatalog(), cluster);
   const lock = await ArtifactLock.read(home.lock, cluster.kubernetes.version);
   const source = await chooseSource(cluster.artifacts.source, components, lock, env, signal, options.probe);
   if (source.kind === 'build') {

@@ -64,8 +64,8 @@ export function tarBytes(entries: ReadonlyArray<TarEntry>): Buffer {
   return Buffer.concat(blocks);
 }
 
-/** The OCI archive of a one-layer image. */
-export function ociArchive(image: ImageDescription): Buffer {
+/** A one-layer image: its manifest, and the blobs that this names, configuration and layer. */
+export function ociImage(image: ImageDescription): { manifest: Buffer; blobs: ReadonlyArray<Buffer> } {
   const layer = tarBytes(image.files);
   const config = json({
     created: epoch.toISOString(),
@@ -81,6 +81,12 @@ export function ociArchive(image: ImageDescription): Buffer {
     config: descriptor('application/vnd.oci.image.config.v1+json', config),
     layers: [descriptor('application/vnd.oci.image.layer.v1.tar', layer)],
   });
+  return { manifest, blobs: [config, layer] };
+}
+
+/** The OCI archive of a one-layer image. */
+export function ociArchive(image: ImageDescription): Buffer {
+  const { manifest, blobs } = ociImage(image);
   const index = json({
     schemaVersion: 2,
     mediaType: 'application/vnd.oci.image.index.v1+json',
@@ -98,25 +104,29 @@ export function ociArchive(image: ImageDescription): Buffer {
   return tarBytes([
     { path: 'oci-layout', content: json({ imageLayoutVersion: '1.0.0' }), mode: 0o644 },
     { path: 'index.json', content: index, mode: 0o644 },
-    ...[config, manifest, layer].map((blob) => ({ path: `blobs/sha256/${sha256(blob)}`, content: blob, mode: 0o644 })),
+    ...[manifest, ...blobs].map((blob) => ({ path: `blobs/sha256/${sha256(blob)}`, content: blob, mode: 0o644 })),
   ]);
 }
 
-/** What an image with one static binary holds: the binary, and users for those who look up their own name. */
-export function binaryImageFiles(binary: Uint8Array, entrypoint: string, user: string): TarEntry[] {
+/**
+ * What an image of static binaries holds: these, and users for those who look up their own name.
+ *
+ * @param binaries by their absolute paths in the image
+ */
+export function binaryImageFiles(binaries: ReadonlyMap<string, Uint8Array>, user: string): TarEntry[] {
   const [uid, gid] = user.split(':');
   const text = (lines: string[]): Buffer => Buffer.from(`${lines.join('\n')}\n`);
   return [
-    { path: entrypoint.replace(/^\//, ''), content: binary, mode: 0o755 },
+    ...[...binaries].map(([place, content]) => ({ path: place.replace(/^\//, ''), content, mode: 0o755 })),
     {
       path: 'etc/passwd',
       content: text([
         'root:x:0:0:root:/root:/sbin/nologin',
-        `nonroot:x:${uid}:${gid}:nonroot:/nonexistent:/sbin/nologin`,
+        ...(uid === '0' ? [] : [`nonroot:x:${uid}:${gid}:nonroot:/nonexistent:/sbin/nologin`]),
       ]),
       mode: 0o644,
     },
-    { path: 'etc/group', content: text(['root:x:0:', `nonroot:x:${gid}:`]), mode: 0o644 },
+    { path: 'etc/group', content: text(['root:x:0:', ...(gid === '0' ? [] : [`nonroot:x:${gid}:`])]), mode: 0o644 },
   ];
 }
 

@@ -4,7 +4,7 @@ import { environmentError } from '../types/errors.js';
 import type { ClusterHome } from '../types/home.js';
 import { cacheRoot } from '../types/package.js';
 import { type BuiltComponent, buildComponent, cachedBuild } from './build.js';
-import { type Catalog, type Component, componentsFor, type HostGroup, loadCatalog } from './catalog.js';
+import { type Catalog, type Component, clusterComponents, type HostGroup, loadCatalog } from './catalog.js';
 import type { answers, Limits } from './fetch.js';
 import { ArtifactLock } from './lock.js';
 import { cachedFile, type LockedArtifact, lockedArtifacts } from './places.js';
@@ -14,7 +14,7 @@ import { autoBuilds, type ChosenSource, chooseSource, describeSource } from './s
 import { hasCosign } from './verify.js';
 
 export interface PrepareOptions {
-  readonly cluster: Pick<Cluster, 'kubernetes' | 'artifacts'>;
+  readonly cluster: Pick<Cluster, 'kubernetes' | 'artifacts' | 'addons'>;
   readonly home: Pick<ClusterHome, 'lock'>;
   readonly architectures: ReadonlyArray<Architecture>;
   readonly signal: AbortSignal;
@@ -79,7 +79,10 @@ export interface PreparedArtifacts {
   /** What the roles are given, as extra variables. */
   readonly variables: {
     readonly k8s_artifacts: Readonly<Partial<Record<Architecture, ArchitectureArtifacts>>>;
-    /** Component (`pause`, `coredns`) → the reference of its image in the cluster's Kubernetes version. */
+    /**
+     * Component (`pause`, `coredns`) → the reference of its image in the cluster's Kubernetes version, with the
+     * registry and the digest that it is pulled with.
+     */
     readonly k8s_images: Readonly<Record<string, string>>;
   };
   /** With source `build`: what was built or found in the cache. */
@@ -100,7 +103,7 @@ export async function prepareArtifacts(options: PrepareOptions): Promise<Prepare
   const { cluster, home, architectures, signal, onProgress } = options;
   const env = options.env ?? process.env;
   const cache = options.cache ?? cacheRoot(env);
-  const components = componentsFor(options.catalog ?? loadCatalog(), cluster.kubernetes.version);
+  const components = clusterComponents(options.catalog ?? loadCatalog(), cluster);
   const lock = await ArtifactLock.read(home.lock, cluster.kubernetes.version);
   const { bundle } = options;
   const source =
@@ -134,15 +137,65 @@ export async function prepareArtifacts(options: PrepareOptions): Promise<Prepare
   lock.source =
     source === undefined ? (bundle?.lock.source ?? 'upstream') : source.kind === 'build' ? 'build' : 'upstream';
   const lockWritten = await lock.write();
-  const k8s_images = Object.fromEntries(
-    components.flatMap(({ name, image }) => (image === undefined ? [] : [[name, image.ref] as const])),
+  const images = Object.values(k8s_artifacts).flatMap((one) =>
+    one.images.map(({ name, path, digest }) => ({ name, pulled: path === null, digest })),
   );
+  const k8s_images = podReferences(components, images, cluster.artifacts.imageRegistry);
   return {
     source: { kind: source?.kind ?? 'bundle', sentence },
     variables: { k8s_artifacts, k8s_images },
     builds,
     lockWritten,
   };
+}
+
+/**
+ * What pods name the images by, as the last preparation left it in artifacts.lock; for operations that need nothing else.
+ */
+export async function imageReferences(
+  cluster: Pick<Cluster, 'kubernetes' | 'artifacts' | 'addons'>,
+  home: Pick<ClusterHome, 'lock'>,
+  catalog: Catalog = loadCatalog(),
+): Promise<Record<string, string>> {
+  const lock = await ArtifactLock.read(home.lock, cluster.kubernetes.version);
+  const components = clusterComponents(catalog, cluster);
+  const images = components.flatMap(({ name }) =>
+    (['amd64', 'arm64'] as const).flatMap((architecture) => {
+      const locked = lock.image(architecture, name);
+      return locked === undefined
+        ? []
+        : [{ name, pulled: locked.origin === 'registry', digest: locked.digest ?? null }];
+    }),
+  );
+  return podReferences(components, images, cluster.artifacts.imageRegistry);
+}
+
+interface KnownImage {
+  readonly name: string;
+  readonly pulled: boolean;
+  readonly digest: string | null;
+}
+
+/**
+ * What pods name the components' images by. One that comes as an archive is on the hosts under its own name; one that
+ * is pulled comes from the spec's registry, if it has one, and with its digest where one stands for all architectures.
+ */
+function podReferences(
+  components: ReadonlyArray<Component>,
+  images: ReadonlyArray<KnownImage>,
+  registry: string | undefined,
+): Record<string, string> {
+  const reference = (component: string, ref: string): string => {
+    const own = images.filter(({ name }) => name === component);
+    if (!own.some(({ pulled }) => pulled)) return ref;
+    const [digest, ...others] = new Set(own.map((image) => image.digest));
+    // containerd knows the image that it must not remove by the very text that is in its configuration.
+    const pinned = digest && others.length === 0 && component !== 'pause' ? `@${digest}` : '';
+    return `${registry === undefined ? '' : `${registry}/`}${ref}${pinned}`;
+  };
+  return Object.fromEntries(
+    components.flatMap(({ name, image }) => (image === undefined ? [] : [[name, reference(name, image.ref)] as const])),
+  );
 }
 
 /**
@@ -157,7 +210,7 @@ export async function wouldBuild(
   const { kind } = cluster.artifacts.source;
   if (kind !== 'auto') return kind === 'build';
   const { version } = cluster.kubernetes;
-  const components = componentsFor(options.catalog ?? loadCatalog(), version);
+  const components = clusterComponents(options.catalog ?? loadCatalog(), cluster);
   return autoBuilds(components, await ArtifactLock.read(home.lock, version), signal, options.probe);
 }
 
@@ -186,7 +239,7 @@ export async function frozenArtifacts(
     throw environmentError(`${file} is not what this k8s-ans installs: ${other}`, {
       code: 'bundle-other-versions',
       where: file,
-      next: 'Make the bundle with the same version of k8s-ans, or use the one that it was made with.',
+      next: 'Make the bundle with the same version of k8s-ans and the same add-ons, or use those that it was made with.',
     });
   }
   const artifacts = lockedArtifacts(components, architecture, lock, cache);

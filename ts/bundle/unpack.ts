@@ -5,6 +5,7 @@ import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import {
   type ArtifactLock,
+  addonsOf,
   type Catalog,
   cachedFile,
   componentsFor,
@@ -75,7 +76,8 @@ async function lackingArtifacts(
   lock: ArtifactLock,
   { cache, catalog = loadCatalog() }: UnpackOptions,
 ): Promise<LockedArtifact[]> {
-  const components = componentsFor(catalog, kubernetes);
+  // Whichever add-ons it was made with.
+  const components = componentsFor(catalog, kubernetes, addonsOf(catalog));
   const lacking: LockedArtifact[] = [];
   for (const architecture of lock.architectures) {
     for (const artifact of lockedArtifacts(components, architecture, lock, cache)) {

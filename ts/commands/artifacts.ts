@@ -4,9 +4,11 @@ import Table from 'cli-table3';
 import { InvalidArgumentError } from 'commander';
 import {
   ArtifactLock,
+  addonsOf,
   buildComponent,
   type Component,
   canBeBuilt,
+  clusterComponents,
   componentsFor,
   defaultVersion,
   type ListedFile,
@@ -90,9 +92,9 @@ interface BundleOptions extends Partial<ClusterOptions> {
 }
 
 async function list(context: CommandContext, options: VersionOptions): Promise<void> {
-  const { version, home } = await wantedVersion(context, options);
+  const { version, home, components } = await wanted(context, options);
   const lockFile = home === undefined ? undefined : await ArtifactLock.read(home.lock, version);
-  const files = listFiles(componentsFor(loadCatalog(), version), options.arch, lockFile);
+  const files = listFiles(components, options.arch, lockFile);
   context.console.print(fileTable(files, context.console));
   const open = files.filter(({ state }) => state === 'open').length;
   if (open > 0) {
@@ -135,7 +137,12 @@ async function verify(context: CommandContext, options: ClusterOptions): Promise
   const { home, cluster } = await theCluster(context, options);
   const { version } = cluster.kubernetes;
   const frozen = await ArtifactLock.read(home.lock, version);
-  const states = await verifyCache(componentsFor(loadCatalog(), version), options.arch, frozen, cacheRoot(context.env));
+  const states = await verifyCache(
+    clusterComponents(loadCatalog(), cluster),
+    options.arch,
+    frozen,
+    cacheRoot(context.env),
+  );
   const bad = states.filter(({ state }) => state !== 'ok');
   for (const { state, architecture, name, path } of bad)
     context.console.print(`${state}: ${name} (${architecture}), ${path}`);
@@ -192,7 +199,7 @@ async function bundle(context: CommandContext, options: BundleOptions): Promise<
   const architectures = options.arch ?? (locked.length > 0 ? locked : [machineArchitecture() ?? 'amd64']);
   const fetching = runOptions(context, { arch: architectures });
   await prepareArtifacts({ ...fetching, home, cluster, signatures: true });
-  const components = componentsFor(loadCatalog(), version);
+  const components = clusterComponents(loadCatalog(), cluster);
   const lock = await ArtifactLock.read(home.lock, version);
   for (const architecture of architectures) await pullMissingImages(components, architecture, lock, fetching);
   await lock.write();
@@ -222,8 +229,7 @@ async function bundle(context: CommandContext, options: BundleOptions): Promise<
 }
 
 async function build(context: CommandContext, options: VersionOptions & { component?: string[] }): Promise<void> {
-  const { version } = await wantedVersion(context, options);
-  const all = componentsFor(loadCatalog(), version);
+  const { version, components: all } = await wanted(context, options);
   const components = chosenComponents(all, options.component);
   const { console, env, signal } = context;
   console.info(`Building Kubernetes ${version} and what goes with it into ${cacheRoot(env)}/build.`);
@@ -265,20 +271,30 @@ function refuseUnpinned(all: ReadonlyArray<Component>): never {
   );
 }
 
-/** The version to look at, with the cluster it is of, if any. */
-async function wantedVersion(
-  context: CommandContext,
-  options: VersionOptions,
-): Promise<{ version: string; home: ClusterHome | undefined }> {
-  if (options.kubernetes !== undefined) return { version: options.kubernetes.replace(/^v/, ''), home: undefined };
+interface Wanted {
+  readonly version: string;
+  readonly home: ClusterHome | undefined;
+  readonly components: ReadonlyArray<Component>;
+}
+
+/** The version to look at, with the cluster it is of, if any; without one, the components of all add-ons are meant. */
+async function wanted(context: CommandContext, options: VersionOptions): Promise<Wanted> {
+  const catalog = loadCatalog();
+  const alone = (version: string): Wanted => ({
+    version,
+    home: undefined,
+    components: componentsFor(catalog, version, addonsOf(catalog)),
+  });
+  if (options.kubernetes !== undefined) return alone(options.kubernetes.replace(/^v/, ''));
   let home: ClusterHome;
   try {
     home = await locateCluster(context, options.cluster);
   } catch (error) {
     if (options.cluster !== undefined) throw error;
-    return { version: defaultVersion(loadCatalog()), home: undefined };
+    return alone(defaultVersion(catalog));
   }
-  return { version: (await loadCluster(home)).kubernetes.version, home };
+  const cluster = await loadCluster(home);
+  return { version: cluster.kubernetes.version, home, components: clusterComponents(catalog, cluster) };
 }
 
 async function theCluster(

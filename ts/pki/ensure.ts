@@ -11,6 +11,7 @@ import { renderKubeconfig } from './kubeconfig.js';
 import { ensureLeaf, type Issuing, type Pair } from './leaf.js';
 import { Ledger, type PkiResult } from './ledger.js';
 import { AUTHORITY_NAMES, type AuthorityName, certificatePlan, kubeconfigPlan } from './plan.js';
+import { ensureRegistryPassword } from './registry-password.js';
 import { ensureServiceAccountKeys } from './service-account.js';
 import { ensureTrust } from './trust.js';
 import type { Authority } from './x509.js';
@@ -71,6 +72,7 @@ export async function ensurePki(cluster: Cluster, home: ClusterHome, options: En
     }),
     ensureServiceAccountKeys(cluster, home, [...authorities.values()], ledger),
     ensureEncryptionConfig(cluster, home, ledger),
+    ensureRegistryPassword(cluster, home, ledger),
   ]);
 
   signal?.throwIfAborted();
@@ -110,7 +112,7 @@ async function clean(home: ClusterHome, ledger: Ledger): Promise<void> {
   for (const name of names) {
     const target = path.join(home.root, name);
     // write-file-atomic's temporary name: the target's, a dot and a number.
-    if (/(\.(crt|key|pub|conf|yaml)|kubeconfig)\.\d+$/.test(name) && (await stat(target)).isFile()) {
+    if (/(\.(crt|key|pub|conf|yaml|password|htpasswd)|kubeconfig)\.\d+$/.test(name) && (await stat(target)).isFile()) {
       await rm(target);
       ledger.removed(name);
     } else if (await tighten(target)) ledger.tightened(name);

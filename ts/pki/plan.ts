@@ -70,6 +70,7 @@ export function certificatePlan(cluster: Cluster): ReadonlyArray<CertificateRequ
     // With flannel's configuration in etcd every host that runs flanneld holds an etcd credential.
     if (flannelInEtcd) plan.push(client(`hosts/${host.name}/flanneld-etcd-client`, 'etcd', 'flanneld-etcd-client'));
   }
+  plan.push(...addonServers(cluster));
   return plan;
 }
 
@@ -106,24 +107,47 @@ function etcdMember(host: Host): CertificateRequest[] {
   ];
 }
 
+/** What add-ons that are switched on serve with. */
+function addonServers(cluster: Cluster): CertificateRequest[] {
+  const { metricsServer, registry } = cluster.addons;
+  const service = (name: string, namespace: string): string[] => [
+    `${name}.${namespace}`,
+    `${name}.${namespace}.svc`,
+    `${name}.${namespace}.svc.${cluster.network.dnsDomain}`,
+  ];
+  const plan: CertificateRequest[] = [];
+  if (metricsServer.enabled) {
+    // The API server asks for the name NAME.NAMESPACE.svc, whatever address it dials.
+    plan.push(server('addons/metrics-server', 'metrics-server', service('metrics-server', 'kube-system')));
+  }
+  if (registry.enabled) {
+    plan.push(
+      server('addons/registry', 'registry', [
+        registry.name.replace(/:\d+$/, ''),
+        ...service('registry', 'registry'),
+        ...LOOPBACK,
+        // Any host answers at the node port.
+        ...cluster.hosts.flatMap(({ name, address }) => [name, address]),
+      ]),
+    );
+  }
+  return plan;
+}
+
+function server(path: string, commonName: string, names: ReadonlyArray<string>): CertificateRequest {
+  return { path, issuer: 'kubernetes', commonName, organizations: [], usages: ['server'], ...sans(names) };
+}
+
 function master(cluster: Cluster, host: Host): CertificateRequest[] {
   const at = (file: string): string => `hosts/${host.name}/${file}`;
-  const server = (file: string, commonName: string, names: ReadonlyArray<string>): CertificateRequest => ({
-    path: at(file),
-    issuer: 'kubernetes',
-    commonName,
-    organizations: [],
-    usages: ['server'],
-    ...sans(names),
-  });
   const own = [...LOOPBACK, host.name, host.address];
   return [
-    server('apiserver', 'kube-apiserver', apiServerNames(cluster)),
+    server(at('apiserver'), 'kube-apiserver', apiServerNames(cluster)),
     client(at('apiserver-etcd-client'), 'etcd', 'kube-apiserver-etcd-client'),
     client(at('apiserver-kubelet-client'), 'kubernetes', 'kube-apiserver-kubelet-client'),
     client(at('front-proxy-client'), 'front-proxy', 'front-proxy-client'),
-    server('controller-manager', 'kube-controller-manager', own),
-    server('scheduler', 'kube-scheduler', own),
+    server(at('controller-manager'), 'kube-controller-manager', own),
+    server(at('scheduler'), 'kube-scheduler', own),
   ];
 }
 

@@ -99,6 +99,7 @@ function sshVariables({ ssh }: Cluster): object {
 /** The variables of all hosts, as the roles' `meta/argument_specs.yml` describe them. */
 function groupVariables(cluster: Cluster): object {
   const { kubernetes, network, api, etcd, kubeProxy, kubelet, runtime, hostprep, audit, requirements } = cluster;
+  const { coredns, metricsServer, localPath, registry } = cluster.addons;
   return {
     k8s_cluster_name: cluster.name,
     k8s_version: kubernetes.version,
@@ -163,8 +164,21 @@ function groupVariables(cluster: Cluster): object {
     masters_audit_max_size: audit.maxSizeMiB,
     masters_audit_policy_file: audit.policyFile ?? '',
     masters_certificate_days: cluster.pki.certificateDays,
-    addons_coredns_enabled: cluster.addons.coredns.enabled,
-    addons_coredns_replicas: cluster.addons.coredns.replicas,
+    addons_coredns_enabled: coredns.enabled,
+    addons_coredns_replicas: coredns.replicas,
+    addons_metrics_server_enabled: metricsServer.enabled,
+    addons_metrics_server_replicas: metricsServer.replicas,
+    addons_local_path_enabled: localPath.enabled,
+    addons_local_path_directory: localPath.directory,
+    addons_local_path_class: localPath.className,
+    addons_local_path_default: localPath.defaultClass,
+    addons_registry_enabled: registry.enabled,
+    addons_registry_node_port: registry.nodePort,
+    addons_registry_size: registry.size,
+    addons_registry_storage_class: registry.storageClass ?? '',
+    runtime_registry_enabled: registry.enabled,
+    runtime_registry_name: registry.name,
+    runtime_registry_port: registry.nodePort,
     preflight_master_memory_mib: requirements.masterMemoryMiB,
     preflight_node_memory_mib: requirements.nodeMemoryMiB,
     preflight_cpus: requirements.cpus,

@@ -225,6 +225,44 @@ export const registryUrl: Check = (value) => {
   };
 };
 
+/** HOST[:PORT] of a container registry, as it stands in an image's name. */
+export const registryName: Check = (value) => {
+  const [, host, port] = /^(.*?)(?::(\d{1,5}))?$/.exec(value) ?? [];
+  const named = host !== undefined && (isAddress(host) || (dnsName.test(host) && (host.includes('.') || port)));
+  if (named && (port === undefined || (Number(port) >= 1 && Number(port) <= 65535))) return undefined;
+  return {
+    message: `${quoted(value)} is not the name of a registry`,
+    hint: 'write a host name with a dot or a port, such as registry.example.com or registry.example.com:5000',
+  };
+};
+
+/** HOST[:PORT][/PATH] that stands before the names of images. */
+export const registryPrefix: Check = (value) => {
+  const [host = '', ...parts] = value.replace(/\/+$/, '').split('/');
+  // A path of an image's name: https://github.com/distribution/distribution/blob/main/docs/content/spec/api.md
+  const sound = parts.every((part) => /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/.test(part));
+  if (sound && registryName(host) === undefined) return undefined;
+  return {
+    message: `${quoted(value)} is not a registry with a path`,
+    hint: 'write it without a scheme, such as registry.example.com/mirror',
+  };
+};
+
+/** The name of an object of the Kubernetes API: a DNS subdomain. */
+export const objectName: Check = (value) => {
+  if (value.length <= 253 && dnsName.test(value)) return undefined;
+  return { message: `${quoted(value)} is not the name of a Kubernetes object`, hint: 'write one such as local-path' };
+};
+
+/** An amount of storage: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/ */
+export const quantity: Check = (value) => {
+  if (/^[1-9]\d*(?:Mi|Gi|Ti|M|G|T)$/.test(value)) return undefined;
+  return {
+    message: `${quoted(value)} is not an amount of storage`,
+    hint: 'write a whole number with a unit, such as 20Gi',
+  };
+};
+
 /** A name or address of a certificate. */
 export const subjectAlternativeName: Check = (value) => {
   if (isAddress(value) || dnsName.test(value.replace(/^\*\./, ''))) return undefined;

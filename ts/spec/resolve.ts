@@ -1,7 +1,7 @@
 /** From a sound spec to the resolved cluster: every derived value is computed here, once. */
 import os from 'node:os';
 import path from 'node:path';
-import type { ArtifactSource, Cluster, Host, Taint } from '../types/cluster.js';
+import type { Addons, ArtifactSource, Cluster, Host, Taint } from '../types/cluster.js';
 import { addressText, firstAddress, parseNetwork } from './networks.js';
 import type { Spec } from './schema.js';
 import { minorOf } from './versions.js';
@@ -77,8 +77,11 @@ export function resolveCluster(spec: Spec, folder: string): Cluster {
     pki: spec.pki,
     encryption: spec.encryption,
     audit: { ...spec.audit, policyFile: absolute(spec.audit.policyFile, folder) },
-    addons: spec.addons,
-    artifacts: { source: resolveSource(spec.artifacts.source, folder) },
+    addons: resolveAddons(spec, hosts),
+    artifacts: {
+      source: resolveSource(spec.artifacts.source, folder),
+      imageRegistry: spec.artifacts.imageRegistry?.replace(/\/+$/, ''),
+    },
     requirements: spec.requirements,
   };
 }
@@ -94,6 +97,17 @@ function resolveHost(host: Spec['hosts'][number], spec: Spec): Host {
     labels: host.labels,
     taints: host.taints ?? (tainted ? [masterTaint] : []),
     vars: host.vars,
+  };
+}
+
+function resolveAddons({ addons, network }: Spec, hosts: ReadonlyArray<Host>): Addons {
+  const { nodesPerReplica, replicas, ...coredns } = addons.coredns;
+  const nodes = hosts.filter(({ roles }) => roles.includes('masters') || roles.includes('nodes')).length;
+  const wanted = nodesPerReplica === 0 ? 0 : Math.ceil(nodes / nodesPerReplica);
+  return {
+    ...addons,
+    coredns: { ...coredns, replicas: Math.max(replicas, wanted) },
+    registry: { ...addons.registry, name: addons.registry.name ?? `registry.${network.dnsDomain}` },
   };
 }
 

@@ -380,6 +380,7 @@ const folders: Rule = ({ spec, report, sound, given }) => {
     [['paths', 'data'], spec.paths.data],
     [['paths', 'bin'], spec.paths.bin],
     [['paths', 'work'], spec.paths.work],
+    [['addons', 'localPath', 'directory'], spec.addons.localPath.directory],
   ];
   paths.forEach(([path, folder], index) => {
     const earlier = paths.slice(0, index).find(([, other]) => other === folder);
@@ -387,6 +388,30 @@ const folders: Rule = ({ spec, report, sound, given }) => {
     const [at, from] = given(path) ? [path, earlier[0]] : [earlier[0], path];
     report(at, `"${folder}" is also ${pathText(from)}`, 'give each a folder of its own');
   });
+};
+
+const registryAddon: Rule = ({ spec, report, sound, given }) => {
+  const { registry, localPath } = spec.addons;
+  const at = ['addons', 'registry'];
+  if (!registry.enabled || !sound([...at, 'enabled'])) return;
+  const provided = localPath.enabled && localPath.defaultClass;
+  if (registry.storageClass === undefined && !provided && sound(['addons', 'localPath'])) {
+    report(
+      [...at, 'enabled'],
+      'true: nothing is known of a StorageClass for its volume',
+      'write addons.localPath.enabled: true, or name a class of your own as addons.registry.storageClass',
+    );
+  }
+  const { from, to } = spec.network.nodePorts;
+  const port = [...at, 'nodePort'];
+  if (!sound(port, ['network', 'nodePorts', 'from'], ['network', 'nodePorts', 'to'])) return;
+  if (from <= to && (registry.nodePort < from || registry.nodePort > to)) {
+    report(
+      given(port) ? port : [...at, 'enabled'],
+      `${given(port) ? registry.nodePort : `true: addons.registry.nodePort ${registry.nodePort}`} is outside of the node ports ${from}-${to}`,
+      `write an addons.registry.nodePort of that range, such as ${from + Math.min(500, to - from)}`,
+    );
+  }
 };
 
 const hostVariables: Rule = ({ spec, report, sound }) => {
@@ -426,6 +451,7 @@ const rules: ReadonlyArray<Rule> = [
   overrides,
   lifetimes,
   folders,
+  registryAddon,
   hostVariables,
   taints,
 ];

@@ -283,10 +283,45 @@ export const specSchema = z
         coredns: z
           .strictObject({
             enabled: z.boolean().default(true).describe('Deploy it.'),
-            replicas: whole(1, 100).default(2).describe('Number of pods.'),
+            replicas: whole(1, 100).default(2).describe('Number of pods, at least.'),
+            nodesPerReplica: whole(0, 5000)
+              .default(16)
+              .describe('One pod for each so many nodes, where that is more than replicas; 0: always replicas.'),
           })
           .prefault({})
           .describe('DNS of the cluster.'),
+        metricsServer: z
+          .strictObject({
+            enabled: z.boolean().default(false).describe('Deploy it.'),
+            replicas: whole(1, 10).default(1).describe('Number of pods.'),
+          })
+          .prefault({})
+          .describe('metrics-server: what kubectl top and the HorizontalPodAutoscaler ask.'),
+        localPath: z
+          .strictObject({
+            enabled: z.boolean().default(false).describe('Deploy it.'),
+            directory: text(formats.hostPath)
+              .default('/data/k8s/volumes')
+              .describe('Folder on the hosts; each volume is a folder in it.'),
+            className: text(formats.objectName).default('local-path').describe('Name of the StorageClass.'),
+            defaultClass: z.boolean().default(true).describe('Whether claims that name no class get this one.'),
+          })
+          .prefault({})
+          .describe('Volumes on the disks of the nodes, by the local-path provisioner.'),
+        registry: z
+          .strictObject({
+            enabled: z.boolean().default(false).describe('Deploy it.'),
+            name: text(formats.registryName)
+              .optional()
+              .describe('HOST[:PORT] that images are named by; default: registry. and the DNS domain of the cluster.'),
+            nodePort: port().default(30500).describe('Port on every host that it is reached at.'),
+            size: text(formats.quantity).default('20Gi').describe('Size of its volume.'),
+            storageClass: text(formats.objectName)
+              .optional()
+              .describe("StorageClass of its volume; default: the cluster's default class."),
+          })
+          .prefault({})
+          .describe('A registry for images: distribution, with TLS and a password.'),
       })
       .prefault({})
       .describe('What runs on the cluster.'),
@@ -305,6 +340,9 @@ export const specSchema = z
           )
           .default('auto')
           .describe('auto (what is reachable), upstream, build (with Go), {mirror: URL} or {directory: PATH}.'),
+        imageRegistry: text(formats.registryPrefix)
+          .optional()
+          .describe('HOST[:PORT][/PATH] that all images are pulled from in place of their own registries.'),
       })
       .prefault({})
       .describe('Where binaries and images come from.'),

@@ -122,7 +122,13 @@ function judgeNodes(cluster: Cluster, { nodes }: ApiView, { problems, warnings }
 }
 
 function judgeWorkloads(cluster: Cluster, { workloads }: ApiView, { problems }: Findings): void {
-  const expected = cluster.addons.coredns.enabled ? ['coredns'] : [];
+  const { coredns, metricsServer, localPath, registry } = cluster.addons;
+  const expected = [
+    ...(coredns.enabled ? ['coredns'] : []),
+    ...(metricsServer.enabled ? ['metrics-server'] : []),
+    ...(localPath.enabled ? ['local-path-provisioner'] : []),
+    ...(registry.enabled ? ['registry'] : []),
+  ];
   for (const name of expected) {
     if (workloads.some((workload) => workload.name === name)) continue;
     problems.push({ area: 'addon', message: `${name} is not there`, next: 'Run `k8s-ans deploy`.' });
@@ -132,7 +138,7 @@ function judgeWorkloads(cluster: Cluster, { workloads }: ApiView, { problems }: 
     problems.push({
       area: 'addon',
       message: `${name} has ${available} of ${wanted} pods available`,
-      next: `kubectl -n kube-system get pods, and kubectl -n kube-system describe the one that is not ready.`,
+      next: 'kubectl get pods --all-namespaces, and kubectl describe the one that is not ready.',
     });
   }
 }

@@ -36,6 +36,34 @@ export type ArtifactSource =
   | { readonly kind: 'directory'; readonly path: string }
   | { readonly kind: 'build' };
 
+/** What runs on the cluster; an add-on that the catalog has components for is named there by its key here. */
+export interface Addons {
+  readonly coredns: {
+    readonly enabled: boolean;
+    /** Number of pods, for the number of nodes that the cluster has. */
+    readonly replicas: number;
+  };
+  readonly metricsServer: { readonly enabled: boolean; readonly replicas: number };
+  readonly localPath: {
+    readonly enabled: boolean;
+    /** On the hosts; each volume is a folder in it. */
+    readonly directory: string;
+    readonly className: string;
+    /** Whether claims without a class get this one. */
+    readonly defaultClass: boolean;
+  };
+  readonly registry: {
+    readonly enabled: boolean;
+    /** HOST[:PORT] that images are named by. */
+    readonly name: string;
+    readonly nodePort: number;
+    /** Of the volume, as a Kubernetes quantity. */
+    readonly size: string;
+    /** undefined: the cluster's default class. */
+    readonly storageClass?: string | undefined;
+  };
+}
+
 export type Architecture = 'amd64' | 'arm64';
 
 export interface Cluster {
@@ -164,10 +192,12 @@ export interface Cluster {
     /** An audit policy file of the user's own, absolute. */
     readonly policyFile?: string | undefined;
   };
-  readonly addons: {
-    readonly coredns: { readonly enabled: boolean; readonly replicas: number };
+  readonly addons: Addons;
+  readonly artifacts: {
+    readonly source: ArtifactSource;
+    /** HOST[:PORT][/PATH] that all images are pulled from, each under its whole name. */
+    readonly imageRegistry?: string | undefined;
   };
-  readonly artifacts: { readonly source: ArtifactSource };
   /** Minimum resources that preflight asks for. */
   readonly requirements: {
     readonly masterMemoryMiB: number;

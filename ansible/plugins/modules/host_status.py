@@ -75,6 +75,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_ans.cluster.plugins.module_utils import unit_converger, unit_state
+from ansible_collections.k8s_ans.cluster.plugins.module_utils.apply_set import PART_OF
 
 CERTIFICATE = re.compile(r'-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----', re.DOTALL)
 EMBEDDED = re.compile(r'client-certificate-data:\s*"?([A-Za-z0-9+/=]+)')
@@ -218,13 +219,13 @@ def members_of(answer):
 def api_status(given, timeout):
     """Return {nodes, leaders, workloads} as the host's own API server has them, or {error}."""
     words = [given['kubectl'], '--kubeconfig', given['kubeconfig'], '--server', given['server']]
-    words += ['--request-timeout=15s', 'get', 'nodes,leases,deployments,daemonsets', '-n', 'kube-system', '-o', 'json']
+    words += ['--request-timeout=15s', 'get', 'nodes,leases,deployments,daemonsets', '--all-namespaces', '-o', 'json']
     try:
         items = ask(words, timeout).get('items', [])
     except Unanswered as error:
         return {'error': str(error)}
     of = {}
-    for item in items:
+    for item in filter(is_systems, items):
         of.setdefault(item.get('kind'), []).append(item)
     return {
         'error': '',
@@ -233,6 +234,12 @@ def api_status(given, timeout):
         'workloads': [deployment_of(item) for item in of.get('Deployment', [])]
         + [daemon_set_of(item) for item in of.get('DaemonSet', [])],
     }
+
+
+def is_systems(item):
+    """Tell whether it is a node, of kube-system, or of an add-on wherever that is."""
+    meta = item['metadata']
+    return meta.get('namespace', 'kube-system') == 'kube-system' or PART_OF in (meta.get('labels') or {})
 
 
 def node_of(item):

@@ -21,15 +21,22 @@ options:
     required: true
   field_manager: {description: Name under which fields are owned., type: str, default: k8s-ans}
   state: {description: Apply or delete., type: str, choices: [present, absent], default: present}
-  prune:
+  apply_set:
     description:
-      - Like O(manifests); their objects are deleted where O(field_manager) has applied them. What somebody else made
-        under the same name stays.
-    type: list
-    elements: str
-    default: []
+      - Name of the set that the objects are of; its parent is a ConfigMap of this name. Objects that are of the set and
+        not in O(manifests) any more are deleted where O(field_manager) has applied them; what somebody else made stays.
+        Where O(manifests) holds nothing, the set is taken away with all that is in it.
+      - Objects in a namespace with volume claims go first, and their volumes with them, while what provided those runs.
+    type: str
+  apply_set_namespace: {description: Namespace of the set's parent., type: str, default: kube-system}
+  ready:
+    description:
+      - Wait until what was applied is ready, this many seconds at most; 0 does not wait. Deployments, DaemonSets and
+        StatefulSets are when they are rolled out, APIServices when they are available. Not in check mode.
+    type: int
+    default: 0
   wait:
-    description: What to wait for after applying; all at once. Not in check mode.
+    description: What else to wait for after applying; all at once. Not in check mode.
     type: list
     elements: dict
     default: []
@@ -39,7 +46,9 @@ options:
       namespace: {description: Its namespace., type: str}
       condition: {description: 'V(rollout), or a condition such as V(Ready).', type: str, default: rollout}
       timeout: {description: Seconds., type: int, default: 120}
-  keys: {description: 'Internal: in check mode, what the manifests hold.', type: list, elements: str, default: []}
+  keys: {description: 'Internal: what the manifests hold.', type: list, elements: str, default: []}
+  kinds: {description: 'Internal: the kinds that a set holds, as KIND.GROUP.', type: list, elements: str, default: []}
+  namespaces: {description: 'Internal: the namespaces of what a set holds.', type: list, elements: str, default: []}
 extends_documentation_fragment: [k8s_ans.cluster.kubectl, k8s_ans.cluster.kubectl.retry]
 attributes:
   check_mode:
@@ -52,7 +61,8 @@ EXAMPLES = r"""
   k8s_ans.cluster.manifests:
     kubeconfig: /etc/kubernetes/admin.conf
     manifests: ["{{ lookup('ansible.builtin.template', 'coredns.yaml.j2') }}"]
-    wait: [{kind: deployment, namespace: kube-system, name: coredns}]
+    apply_set: dns
+    ready: 120
 """
 
 RETURN = r"""
@@ -74,6 +84,7 @@ import os
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.k8s_ans.cluster.plugins.module_utils import apply_set
 from ansible_collections.k8s_ans.cluster.plugins.module_utils.kubectl import NOT_THERE, Kubectl, not_there
 from ansible_collections.k8s_ans.cluster.plugins.module_utils.manifest_keys import items_of, key_of
 
@@ -139,10 +150,10 @@ def write_file(module, name, text):
 
 
 def apply(module, kubectl, files):
-    """Apply and return the changed keys."""
+    """Apply, and return the changed keys and what is there by then."""
     code, out, err = kubectl.run('get', '--ignore-not-found', '-o', 'json', *files)
     if module.check_mode and code != 0 and any(text in err for text in NOT_YET):
-        return foretold(module)
+        return foretold(module), {}
     # A kind that the server does not know yet (a CRD of the same list) is no error here; apply tells.
     before = objects(out) if out.strip() else {}
     words = ['apply', '--server-side', '--force-conflicts', '--field-manager', module.params['field_manager']]
@@ -153,11 +164,13 @@ def apply(module, kubectl, files):
         if module.check_mode and 'NotFound' in err:
             # A namespace or kind that only the real run makes.
             after = objects(out) if out.strip() else {}
-            return compare(before, after) + [key for key in module.params['keys'] if key not in before and key not in after]
+            unknown = [key for key in module.params['keys'] if key not in before and key not in after]
+            return compare(before, after) + unknown, after
         module.fail_json(
             msg='kubectl apply failed: %s' % (err or out).strip()[-2000:], changed=bool(out.strip()), changed_objects=[]
         )
-    return compare(before, objects(out))
+    after = objects(out)
+    return compare(before, after), after
 
 
 def foretold(module):
@@ -177,24 +190,155 @@ def owned_by(manager, found):
     }
 
 
-def delete(module, kubectl, files, manager=None):
-    """Delete and return the deleted keys; with a manager, only what that one has applied."""
-    code, out, err = kubectl.run('get', '--ignore-not-found', '--show-managed-fields', '-o', 'json', *files)
+def delete(module, kubectl, files):
+    """Delete and return the deleted keys."""
+    code, out, err = kubectl.run('get', '--ignore-not-found', '-o', 'json', *files)
     if module.check_mode and code != 0 and not out.strip() and any(text in err for text in NOT_YET):
-        # Of what is pruned nothing is known to be there.
-        return [] if manager else foretold(module)
+        return foretold(module)
     if code != 0 and not out.strip() and not_there(err):
         module.fail_json(msg='kubectl get failed: %s' % err.strip()[-2000:], changed=False, changed_objects=[])
     before = objects(out) if out.strip() else {}
-    if manager:
-        before = owned_by(manager, before)
-        files = write_file(module, 'owned.json', json.dumps({'apiVersion': 'v1', 'kind': 'List', 'items': list(before.values())}))
-    if not before or module.check_mode:
-        return list(before)
+    if before and not module.check_mode:
+        remove(module, kubectl, files)
+    return list(before)
+
+
+def remove(module, kubectl, files):
+    """Delete, and wait until it is gone."""
     code, out, err = kubectl.run('delete', '--ignore-not-found', '--wait=true', '--timeout=120s', *files)
     if code != 0:
         module.fail_json(msg='kubectl delete failed: %s' % (err or out).strip()[-2000:], changed=True, changed_objects=[])
-    return list(before)
+
+
+def read_parent(module, kubectl):
+    """Return the parent of the set, None where there is none, and whether the API could be asked."""
+    params = module.params
+    words = ['get', '--ignore-not-found', '-o', 'json', '--namespace', params['apply_set_namespace']]
+    code, out, err = kubectl.run(*(words + ['configmap', params['apply_set']]))
+    if code == 0:
+        return (json.loads(out) if out.strip() else None), True
+    if module.check_mode and any(text in err for text in NOT_YET):
+        return None, False
+    module.fail_json(msg='kubectl get failed: %s' % err.strip()[-2000:], changed=False, changed_objects=[])
+
+
+def write_parent(module, kubectl, found, kinds, namespaces):
+    """Have the parent list these; it is taken away where there is nothing to list. Nothing is done if it says so already."""
+    params = module.params
+    name, namespace = params['apply_set'], params['apply_set_namespace']
+    if module.check_mode:
+        return
+    if not kinds:
+        if found is not None:
+            remove(module, kubectl, ['--namespace', namespace, 'configmap', name])
+        return
+    listed = apply_set.names(found, apply_set.KINDS), apply_set.names(found, apply_set.NAMESPACES)
+    if listed == (set(kinds), set(namespaces) - {namespace}):
+        return
+    parent = apply_set.parent_of(name, namespace, kinds, namespaces)
+    words = ['apply', '--server-side', '--force-conflicts', '--field-manager', params['field_manager']]
+    code, out, err = kubectl.run(*(words + write_file(module, 'set.json', json.dumps(parent))))
+    if code != 0:
+        module.fail_json(msg='kubectl apply failed: %s' % (err or out).strip()[-2000:], changed=False, changed_objects=[])
+
+
+def prune(module, kubectl, parent, keep):
+    """Delete what is of the set and not to be kept, and return its keys."""
+    params = module.params
+    kinds = apply_set.names(parent, apply_set.KINDS) | set(params['kinds'])
+    if not kinds:
+        return []
+    label = '%s=%s' % (apply_set.PART_OF, apply_set.set_id(params['apply_set'], params['apply_set_namespace']))
+    words = ['get', ','.join(sorted(kinds)), '--all-namespaces', '--selector', label, '--show-managed-fields', '-o', 'json']
+    code, out, err = kubectl.run(*words)
+    if code != 0:
+        module.fail_json(msg='kubectl get failed: %s' % err.strip()[-2000:], changed=False, changed_objects=[])
+    members = owned_by(params['field_manager'], objects(out))
+    stale = {key: item for key, item in members.items() if key not in keep}
+    if not module.check_mode:
+        for items in apply_set.stages(list(stale.values())):
+            remove_items(module, kubectl, items)
+    return sorted(stale)
+
+
+def remove_items(module, kubectl, items):
+    """Delete the objects, and wait until they are gone, and with claims the volumes that go with them."""
+    if not items:
+        return
+    volumes = volumes_of(kubectl, items)
+    named = [
+        {key: item[key] for key in ('apiVersion', 'kind')}
+        | {'metadata': {key: item['metadata'][key] for key in ('name', 'namespace') if key in item['metadata']}}
+        for item in items
+    ]
+    remove(module, kubectl, write_file(module, 'stale.json', json.dumps({'apiVersion': 'v1', 'kind': 'List', 'items': named})))
+    if not volumes:
+        return
+    code, out, err = kubectl.run('wait', '--for=delete', '--timeout=120s', *volumes)
+    if code != 0 and 'NotFound' not in err:
+        told = (err or out).strip()[-1000:]
+        module.fail_json(msg='%s were not taken back: %s' % (', '.join(volumes), told), changed=True, changed_objects=[])
+
+
+def volumes_of(kubectl, items):
+    """Return persistentvolume/NAME of those that are deleted with their claims."""
+    claims = [item for item in items if item['kind'] == 'PersistentVolumeClaim']
+    names = ['persistentvolume/' + item['spec']['volumeName'] for item in claims if item['spec'].get('volumeName')]
+    if not names:
+        return []
+    _code, out, _err = kubectl.run('get', '--ignore-not-found', '-o', 'json', *names)
+    found = objects(out) if out.strip() else {}
+    return [key for key, item in found.items() if item['spec'].get('persistentVolumeReclaimPolicy') == 'Delete']
+
+
+# Kind -> what is waited for.
+CONDITIONS = {'Deployment': 'rollout', 'DaemonSet': 'rollout', 'StatefulSet': 'rollout', 'APIService': 'Available'}
+
+
+def settled(item):
+    """Tell whether an object that was just applied is ready already, so that nobody need wait for it."""
+    status, spec = item.get('status') or {}, item.get('spec') or {}
+    if item['kind'] == 'APIService':
+        return any(one['type'] == 'Available' and one['status'] == 'True' for one in status.get('conditions') or [])
+    if status.get('observedGeneration') != item['metadata'].get('generation'):
+        return False
+    if item['kind'] == 'DaemonSet':
+        wanted = status.get('desiredNumberScheduled')
+        return wanted == status.get('updatedNumberScheduled', 0) == status.get('numberAvailable', 0)
+    counts = [status.get(name, 0) for name in ('replicas', 'updatedReplicas', 'availableReplicas')]
+    return counts == [spec.get('replicas')] * 3
+
+
+def conditions(after, timeout):
+    """Return what is to be waited for until the objects are ready."""
+    return [
+        {
+            'kind': item['kind'],
+            'name': item['metadata']['name'],
+            'namespace': item['metadata'].get('namespace'),
+            'condition': CONDITIONS[item['kind']],
+            'timeout': timeout,
+        }
+        for item in after.values()
+        if item['kind'] in CONDITIONS and not settled(item)
+    ]
+
+
+def apply_as_set(module, kubectl, files):
+    """Apply, take away what the set holds beyond that, and return the changed keys and what is there by then."""
+    params = module.params
+    parent, answered = read_parent(module, kubectl)
+    if not answered:
+        return foretold(module) if files else [], {}
+    # Until all is done the parent lists the old and the new: a run that stops in between has lost sight of nothing.
+    kinds, namespaces = apply_set.names(parent, apply_set.KINDS), apply_set.names(parent, apply_set.NAMESPACES)
+    union = kinds | set(params['kinds']), namespaces | set(params['namespaces'])
+    write_parent(module, kubectl, parent, *union)
+    changed, after = apply(module, kubectl, files) if files else ([], {})
+    pruned = prune(module, kubectl, parent, after if not module.check_mode else set(params['keys']))
+    reached = apply_set.parent_of(params['apply_set'], params['apply_set_namespace'], *union) if union[0] else parent
+    write_parent(module, kubectl, reached, params['kinds'], params['namespaces'])
+    return changed + pruned, after
 
 
 def wait_for(module, kubectl, waits, changed):
@@ -245,16 +389,21 @@ def main():
     }
     module = AnsibleModule(
         argument_spec={
-            'manifests': {'type': 'list', 'elements': 'str', 'required': True},
+            # Secrets may be among them.
+            'manifests': {'type': 'list', 'elements': 'str', 'required': True, 'no_log': True},
             'kubectl': {'type': 'path', 'default': '/opt/k8s/bin/kubectl'},
             'kubeconfig': {'type': 'path', 'required': True},
             'field_manager': {'type': 'str', 'default': 'k8s-ans'},
             'state': {'type': 'str', 'choices': ['present', 'absent'], 'default': 'present'},
-            'prune': {'type': 'list', 'elements': 'str', 'default': []},
+            'apply_set': {'type': 'str'},
+            'apply_set_namespace': {'type': 'str', 'default': 'kube-system'},
+            'ready': {'type': 'int', 'default': 0},
             'wait': {'type': 'list', 'elements': 'dict', 'default': [], 'options': wait_options},
             'retry_seconds': {'type': 'int', 'default': 30},
             # Names of objects: no secret, whatever the option's own name makes Ansible think.
             'keys': {'type': 'list', 'elements': 'str', 'default': [], 'no_log': False},
+            'kinds': {'type': 'list', 'elements': 'str', 'default': []},
+            'namespaces': {'type': 'list', 'elements': 'str', 'default': []},
         },
         supports_check_mode=True,
     )
@@ -264,14 +413,18 @@ def main():
             keys = foretold(module)
             module.exit_json(changed=True, changed_objects=keys, changed_files=keys)
         module.fail_json(msg='%s is not there; the binaries come before the manifests' % params['kubectl'])
-    files, pruned = write_documents(module, 'manifests'), write_documents(module, 'prune')
+    files = write_documents(module, 'manifests')
     kubectl = Kubectl(module, params['retry_seconds'])
-    act = apply if params['state'] == 'present' else delete
-    changed = act(module, kubectl, files) if files else []
-    if pruned:
-        changed += delete(module, kubectl, pruned, params['field_manager'])
-    if params['wait'] and params['state'] == 'present' and not module.check_mode:
-        wait_for(module, kubectl, params['wait'], changed)
+    if params['state'] == 'absent':
+        changed, after = (delete(module, kubectl, files) if files else []), {}
+    elif params['apply_set']:
+        changed, after = apply_as_set(module, kubectl, files)
+    else:
+        changed, after = apply(module, kubectl, files) if files else ([], {})
+    if params['state'] == 'present' and not module.check_mode:
+        waits = params['wait'] + (conditions(after, params['ready']) if params['ready'] else [])
+        if waits:
+            wait_for(module, kubectl, waits, changed)
     module.exit_json(changed=bool(changed), changed_objects=changed, changed_files=changed)
 
 

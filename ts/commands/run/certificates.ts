@@ -1,4 +1,7 @@
 /** Certificates on the hosts: seeing those in use, and rolling out what the PKI folder has. */
+import path from 'node:path';
+import writeFileAtomic from 'write-file-atomic';
+import { imageReferences } from '../../artifacts/index.js';
 import { ensurePki } from '../../pki/ensure.js';
 import { type Observation, readObservation } from '../../pki/observed.js';
 import type { ResultEvent } from '../../types/events.js';
@@ -7,7 +10,7 @@ import { playbookError } from './finish.js';
 import type { RunSession } from './session.js';
 
 /** The phases of `deploy` that write certificates, kubeconfigs and CAs, and the check of what came of it. */
-const CERTIFICATE_PHASES = 'etcd,masters,nodes,check';
+const CERTIFICATE_PHASES = 'etcd,masters,nodes,addons,check';
 
 export interface RolloutOptions {
   readonly limit?: string | undefined;
@@ -19,7 +22,7 @@ export interface RolloutOptions {
 
 /**
  * Brings the PKI folder to what its CAs say and the spec wants, and the hosts to what the PKI folder has: masters and
- * etcd members one after another where they work. Needs no artifacts.
+ * etcd members one after another where they work. Needs no artifacts: pods keep the images that they have.
  *
  * @throws K8sAnsError when the run did not end well
  */
@@ -32,9 +35,13 @@ export async function rollOutCertificates(session: RunSession, step: string, opt
     ({ created, replaced }) =>
       created.length + replaced.length > 0 ? `${created.length} files made, ${replaced.length} replaced` : 'unchanged',
   );
+  const images = path.join(session.folder.root, 'images.json');
+  const variables = { k8s_images: await imageReferences(cluster, home) };
+  await writeFileAtomic(images, `${JSON.stringify(variables)}\n`, { mode: 0o600 });
   const result = await session.playbook('deploy', {
     limit: options.limit,
     tags: CERTIFICATE_PHASES,
+    extraVars: [images],
     // The hosts were judged before the operation began.
     passThrough: ['--skip-tags', 'preflight', ...(context.passThrough ?? [])],
   });
