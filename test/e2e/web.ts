@@ -9,11 +9,17 @@ import { eventually, kubectl, on, workspace } from './harness.js';
 
 const image = 'k8s-ans.test/web:1';
 
-/** Puts the image on the hosts, and waits until the Deployment `web` of two pods runs. */
+/** Puts the image on the hosts, and waits until the Deployment `web` of two pods runs and its Service answers both. */
 export async function deployWeb(hosts: ReadonlyArray<string>): Promise<void> {
   await importWeb(hosts);
   await kubectl(['apply', '-f', '-'], JSON.stringify(manifest()));
   await kubectl(['rollout', 'status', 'deployment/web', '--timeout=120s']);
+  const names = await kubectl(['get', 'pods', '-l', 'app=web', '-o', 'jsonpath={.items[*].metadata.name}']);
+  const address = await kubectl(['get', 'service', 'web', '-o', 'jsonpath={.spec.clusterIP}']);
+  // Each host's kube-proxy learns of the pods a moment after they run, and refuses connections until then.
+  for (const name of names.split(' ')) {
+    await eventually(30, () => kubectl(['exec', name, '--', '/web', 'get', `http://${address}/`]));
+  }
 }
 
 /** So many pods of `web` must stay while nodes are drained: with 2 a drain is blocked. 1 is what `deployWeb` sets. */
