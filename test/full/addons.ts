@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Document, parseDocument } from 'yaml';
 import type { ClusterStatus } from '../../ts/types/status.js';
 import { eventually, home, hosts, json, kubectl, lab, labName, masters, nodes, on, succeed } from '../e2e/harness.js';
-import { webImage } from '../e2e/web.js';
+import { deployWeb, removeWeb, webImage } from '../e2e/web.js';
 import { ask, push, type RegistryAccess } from './registry-client.js';
 
 /** The spec as it is before these tests. */
@@ -13,9 +13,11 @@ let original: string;
 
 beforeAll(async () => {
   original = await readFile(home.spec, 'utf8');
+  await deployWeb(nodes);
 });
 
 afterAll(async () => {
+  await removeWeb();
   await writeFile(home.spec, original, { mode: 0o600 });
   await succeed(['deploy', '--cluster', labName]);
 });
@@ -111,12 +113,11 @@ describe('CoreDNS', () => {
     const placed = await kubectl(['get', 'pods', ...selector, '-o', 'jsonpath={.items[*].spec.nodeName}']);
     expect(new Set(placed.split(' ')).size).toBe(2);
     const victim = (await kubectl(['get', 'pods', ...selector, '-o', 'name'])).split('\n')[0] as string;
-    const questions = on(
-      nodes[0] as string,
-      'for n in $(seq 60); do nslookup -timeout=2 kubernetes.default.svc.cluster.local 10.254.0.2 >/dev/null && echo yes || echo no; sleep 0.2; done',
-    );
+    const [asking] = (await kubectl(['get', 'pods', '-l', 'app=web', '-o', 'name'])).split('\n') as [string];
+    const name = 'kubernetes.default.svc.cluster.local';
+    const answers = kubectl(['exec', asking, '--', '/web', 'lookup', name, '60']);
     await kubectl(['-n', 'kube-system', 'delete', victim, '--wait=false']);
-    expect((await questions).split('\n')).toEqual(Array.from({ length: 60 }, () => 'yes'));
+    expect((await answers).split('\n')).toEqual(Array.from({ length: 60 }, () => '[10.254.0.1]'));
     await kubectl(['-n', 'kube-system', 'rollout', 'status', 'deployment/coredns', '--timeout=120s']);
   });
 });

@@ -235,7 +235,13 @@ test('the table of docs/pki.md is the plan', async () => {
     ([, ...cells]) => cells,
   );
   const host = cluster.masters[0]?.name as string;
-  const plan = certificatePlan(cluster)
+  const { metricsServer, registry } = cluster.addons;
+  const addons = {
+    ...cluster.addons,
+    metricsServer: { ...metricsServer, enabled: true },
+    registry: { ...registry, enabled: true },
+  };
+  const plan = certificatePlan({ ...cluster, addons })
     .filter((request) => !request.path.startsWith('hosts/') || request.path.startsWith(`hosts/${host}/`))
     .map(({ path: file, issuer, commonName, organizations, usages }) =>
       [

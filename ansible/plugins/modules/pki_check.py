@@ -14,10 +14,10 @@ description:
   - Files may be encrypted with ansible-vault.
 options:
   parts:
-    description: The roles whose certificates are looked at.
+    description: The roles, and add-ons of the role addons, whose certificates are looked at.
     type: list
     elements: str
-    choices: [etcd, masters, nodes, network]
+    choices: [etcd, masters, nodes, network, metrics-server, registry]
     required: true
   pki_dir: {description: The PKI folder., type: path, required: true}
   trust_dir: {description: 'The folder with the CA certificates to trust, by default O(pki_dir).', type: path}
@@ -55,7 +55,12 @@ from ansible.module_utils.basic import AnsibleModule
 def main():
     module = AnsibleModule(
         argument_spec={
-            'parts': {'type': 'list', 'elements': 'str', 'choices': ['etcd', 'masters', 'nodes', 'network'], 'required': True},
+            'parts': {
+                'type': 'list',
+                'elements': 'str',
+                'choices': ['etcd', 'masters', 'nodes', 'network', 'metrics-server', 'registry'],
+                'required': True,
+            },
             'pki_dir': {'type': 'path', 'required': True},
             'trust_dir': {'type': 'path'},
             'host_pki_dir': {'type': 'path'},

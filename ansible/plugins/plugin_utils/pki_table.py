@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-PARTS = ('etcd', 'masters', 'nodes', 'network')
+PARTS = ('etcd', 'masters', 'nodes', 'network', 'metrics-server', 'registry')
 
 # The CA certificates to trust, by the name of the CA.
 BUNDLES = {'kubernetes': 'ca.crt', 'etcd': 'etcd-ca.crt', 'front-proxy': 'front-proxy-ca.crt'}
@@ -48,7 +48,7 @@ def bundles(part):
 
 
 def needed(part, place):
-    """Return the certificates that `part` (a role) takes to a host."""
+    """Return the certificates that `part` (a role, or an add-on of the role addons) takes to a host."""
     if part == 'etcd':
         # etcd's gateway dials with the certificate that it serves with, and so do peers:
         # https://etcd.io/docs/v3.6/op-guide/security/
@@ -82,6 +82,14 @@ def needed(part, place):
         return [_client('kube-proxy', 'system:kube-proxy')]
     if part == 'network':
         return [_client('flanneld', 'flanneld')]
+    if part == 'metrics-server':
+        # The API server asks for NAME.NAMESPACE.svc, whatever address it dials:
+        # https://kubernetes.io/docs/tasks/extend-kubernetes/configure-aggregation-layer/
+        names = ('metrics-server.kube-system.svc',)
+        return [Needed('addons/metrics-server', 'kubernetes', usages=('server',), dns_names=names)]
+    if part == 'registry':
+        # Each host's containerd reaches it at the host's own address.
+        return [Needed('addons/registry', 'kubernetes', usages=('server',), addresses=(place.address,))]
     raise ValueError('there is no part %s; there are %s' % (part, ', '.join(PARTS)))
 
 
