@@ -75,6 +75,18 @@ describe('model', () => {
     expect(summary).not.toMatch(/\x1b/);
   });
 
+  test('what waits for its image is told, and is no failure', () => {
+    const waiting = 'headlamp/headlamp waits for its image ghcr.io/headlamp-k8s/headlamp:v0.45.0';
+    const events = deployEvents();
+    const last = events.findLastIndex((event) => event.event === 'result');
+    const told = events.map((event, index) => (index === last ? { ...event, waiting: [waiting] } : event));
+    const report = buildReport(reportInput(told as typeof events));
+    expect(report).toMatchObject({ outcome: 'done', failures: [], waiting: [waiting] });
+    expect(formatSummary(report, false)).toContain(`waiting: ${waiting}`);
+    expect(renderHtml(report)).toContain('What waits for its image');
+    expect(renderHtml(buildReport(reportInput(events)))).not.toContain('What waits for its image');
+  });
+
   test('an interrupted run ends where its events end', () => {
     const events = deployEvents().slice(0, 40);
     const report = buildReport(reportInput(events, { outcome: 'interrupted', end: START + 60_000 }));

@@ -86,6 +86,7 @@ const runEvent: z.ZodType<RunEvent> = z.discriminatedUnion('event', [
     reset: z.record(z.string(), z.unknown()).optional(),
     certificates: z.record(z.string(), z.unknown()).optional(),
     old_pods: texts,
+    waiting: texts,
     etcd: z.record(z.string(), z.unknown()).optional(),
     upgrade: z.record(z.string(), z.unknown()).optional(),
     module: z.string().optional(),

@@ -41,6 +41,8 @@ export function renderHtml(report: RunReport): string {
       .map((phase) => ({ name: phase.name, color: colors.get(phase.name) })),
     rows: rowsOf(report, span, colors),
     phases: report.phases.map((phase) => phaseView(phase, report, colors)),
+    hasWaiting: report.waiting.length > 0,
+    waiting: report.waiting,
     hasFailures: report.failures.length > 0,
     failureCount: report.failures.length,
     failures: report.failures.map((failure) => ({

@@ -73,6 +73,7 @@ export function buildReport(input: ReportInput): RunReport {
     },
     slowestTasks: slowestOf(reading),
     failures: failuresOf(results, input),
+    waiting: [...new Set(results.flatMap(({ result }) => result.waiting ?? []))],
     changes,
     timeline: results.map(runOf),
     log: input.log,

@@ -10,7 +10,11 @@ const JOURNAL_LINES = 10;
 /** Counts by host, what failed and why. */
 export function formatSummary(report: RunReport, color: boolean): string {
   const colors = pc.createColors(color);
-  const parts = [hostTable(report, color), ...groups(report.failures).map((same) => formatFailures(same, colors))];
+  const parts = [
+    hostTable(report, color),
+    report.waiting.map((what) => `${colors.yellow('waiting:')} ${what}`).join('\n'),
+    ...groups(report.failures).map((same) => formatFailures(same, colors)),
+  ];
   return parts.filter((part) => part !== '').join('\n\n');
 }
 

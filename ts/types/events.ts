@@ -110,6 +110,8 @@ export interface ResultEvent {
   readonly certificates?: Readonly<Record<string, unknown>> | undefined;
   /** Pods that hold an older bundle of CAs (ansible/plugins/modules/published_trust.py). */
   readonly old_pods?: ReadonlyArray<string> | undefined;
+  /** What waits for an image that cannot be pulled, in words (ansible/plugins/modules/manifests.py). */
+  readonly waiting?: ReadonlyArray<string> | undefined;
   /** What k8s_ans.cluster.etcd_health says of the host's member. */
   readonly etcd?: Readonly<Record<string, unknown>> | undefined;
   /** What the host_status module found on the host. */

@@ -132,6 +132,8 @@ export interface RunReport extends ReportSpan {
   };
   readonly slowestTasks: ReadonlyArray<ReportTask>;
   readonly failures: ReadonlyArray<ReportFailure>;
+  /** Add-ons that wait for an image that cannot be pulled, in words. */
+  readonly waiting: ReadonlyArray<string>;
   readonly changes: ReadonlyArray<ReportChange>;
   readonly timeline: ReadonlyArray<ReportTaskRun>;
   /** ansible-playbook's own output, beside the report. */

@@ -61,7 +61,7 @@ HIDDEN = "(hidden: the task has no_log)"
 # Lists of texts that a result keeps: files, what was done to units, objects of the API, and what was done otherwise.
 KEPT_LISTS = (
     "changed_files", "changed_objects", "started", "restarted", "reloaded", "stopped", "enabled", "removed", "done",
-    "old_pods",
+    "old_pods", "waiting",
 )  # fmt: skip
 # Dictionaries that a result keeps as they are, and how long a text in them may be.
 KEPT_DICTIONARIES = {

@@ -35,6 +35,12 @@ options:
         StatefulSets are when they are rolled out, APIServices when they are available. Not in check mode.
     type: int
     default: 0
+  required:
+    description:
+      - Of what O(ready) waits for, what has to come up, as C(kind/namespace/name); by default all. Others may wait for an
+        image that cannot be pulled, which is told in RV(waiting) and is no failure.
+    type: list
+    elements: str
   wait:
     description: What else to wait for after applying; all at once. Not in check mode.
     type: list
@@ -76,15 +82,19 @@ changed_files:
   returned: always
   type: list
   elements: str
+waiting:
+  description: What waits for an image that cannot be pulled, in words.
+  returned: always
+  type: list
+  elements: str
 """
 
 import copy
 import json
 import os
-import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.k8s_ans.cluster.plugins.module_utils import apply_set
+from ansible_collections.k8s_ans.cluster.plugins.module_utils import apply_set, readiness
 from ansible_collections.k8s_ans.cluster.plugins.module_utils.kubectl import NOT_THERE, Kubectl, not_there
 from ansible_collections.k8s_ans.cluster.plugins.module_utils.manifest_keys import items_of, key_of
 
@@ -291,39 +301,6 @@ def volumes_of(kubectl, items):
     return [key for key, item in found.items() if item['spec'].get('persistentVolumeReclaimPolicy') == 'Delete']
 
 
-# Kind -> what is waited for.
-CONDITIONS = {'Deployment': 'rollout', 'DaemonSet': 'rollout', 'StatefulSet': 'rollout', 'APIService': 'Available'}
-
-
-def settled(item):
-    """Tell whether an object that was just applied is ready already, so that nobody need wait for it."""
-    status, spec = item.get('status') or {}, item.get('spec') or {}
-    if item['kind'] == 'APIService':
-        return any(one['type'] == 'Available' and one['status'] == 'True' for one in status.get('conditions') or [])
-    if status.get('observedGeneration') != item['metadata'].get('generation'):
-        return False
-    if item['kind'] == 'DaemonSet':
-        wanted = status.get('desiredNumberScheduled')
-        return wanted == status.get('updatedNumberScheduled', 0) == status.get('numberAvailable', 0)
-    counts = [status.get(name, 0) for name in ('replicas', 'updatedReplicas', 'availableReplicas')]
-    return counts == [spec.get('replicas')] * 3
-
-
-def conditions(after, timeout):
-    """Return what is to be waited for until the objects are ready."""
-    return [
-        {
-            'kind': item['kind'],
-            'name': item['metadata']['name'],
-            'namespace': item['metadata'].get('namespace'),
-            'condition': CONDITIONS[item['kind']],
-            'timeout': timeout,
-        }
-        for item in after.values()
-        if item['kind'] in CONDITIONS and not settled(item)
-    ]
-
-
 def apply_as_set(module, kubectl, files):
     """Apply, take away what the set holds beyond that, and return the changed keys and what is there by then."""
     params = module.params
@@ -339,44 +316,6 @@ def apply_as_set(module, kubectl, files):
     reached = apply_set.parent_of(params['apply_set'], params['apply_set_namespace'], *union) if union[0] else parent
     write_parent(module, kubectl, reached, params['kinds'], params['namespaces'])
     return changed + pruned, after
-
-
-def wait_for(module, kubectl, waits, changed):
-    """Wait for all conditions at once; fail_json names those that did not come."""
-    running = []
-    for item in waits:
-        target = '%s/%s' % (item['kind'].lower(), item['name'])
-        space = ['--namespace', item['namespace']] if item['namespace'] else []
-        limit = '--timeout=%ds' % item['timeout']
-        if item['condition'] == 'rollout':
-            words = ['rollout', 'status', target, limit]
-        else:
-            words = ['wait', target, '--for=condition=' + item['condition'], limit]
-        process = subprocess.Popen(
-            kubectl.base + space + words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
-        )
-        running.append((item, target, space, process))
-    failures = []
-    for item, target, space, process in running:
-        out = process.communicate()[0]
-        if process.returncode != 0:
-            last = (out.strip().splitlines() or ['no answer'])[-1]
-            failures.append((item, target, space, last))
-    if failures:
-        _item, _target, space, _last = failures[0]
-        _code, events, _err = kubectl.run(
-            'get', 'events', '--sort-by=.lastTimestamp', '--field-selector=type=Warning', *space
-        )
-        module.fail_json(
-            msg='; '.join(
-                '%s was not ready (%s) within %d s: %s' % (target, item['condition'], item['timeout'], last)
-                for item, target, _space, last in failures
-            ),
-            stderr='\n'.join(events.strip().splitlines()[-10:]),
-            changed=bool(changed),
-            changed_objects=changed,
-            changed_files=changed,
-        )
 
 
 def main():
@@ -398,6 +337,7 @@ def main():
             'apply_set': {'type': 'str'},
             'apply_set_namespace': {'type': 'str', 'default': 'kube-system'},
             'ready': {'type': 'int', 'default': 0},
+            'required': {'type': 'list', 'elements': 'str'},
             'wait': {'type': 'list', 'elements': 'dict', 'default': [], 'options': wait_options},
             'retry_seconds': {'type': 'int', 'default': 30},
             # Names of objects: no secret, whatever the option's own name makes Ansible think.
@@ -421,11 +361,23 @@ def main():
         changed, after = apply_as_set(module, kubectl, files)
     else:
         changed, after = apply(module, kubectl, files) if files else ([], {})
+    waiting = []
     if params['state'] == 'present' and not module.check_mode:
-        waits = params['wait'] + (conditions(after, params['ready']) if params['ready'] else [])
-        if waits:
-            wait_for(module, kubectl, waits, changed)
-    module.exit_json(changed=bool(changed), changed_objects=changed, changed_files=changed)
+        required = params['required']
+        waits = [readiness.Wait(**item) for item in params['wait']]
+        if params['ready']:
+            waits += readiness.waits(after, params['ready'], None if required is None else set(required))
+        failed, waiting = readiness.wait_for(kubectl, waits)
+        if failed:
+            module.fail_json(
+                msg='; '.join('%s: %s' % (wait.told(), last) for wait, last in failed),
+                stderr=readiness.last_warnings(kubectl, failed[0][0]),
+                changed=bool(changed),
+                changed_objects=changed,
+                changed_files=changed,
+                waiting=waiting,
+            )
+    module.exit_json(changed=bool(changed), changed_objects=changed, changed_files=changed, waiting=waiting)
 
 
 if __name__ == '__main__':

@@ -233,31 +233,5 @@ class ApplyAsSet(unittest.TestCase):
         self.assertEqual(server.objects, before)
 
 
-class Ready(unittest.TestCase):
-    def test_what_is_ready_is_not_waited_for(self):
-        deployment = {
-            'kind': 'Deployment', 'metadata': {'name': 'd', 'namespace': 'n', 'generation': 2}, 'spec': {'replicas': 2},
-            'status': {'observedGeneration': 2, 'replicas': 2, 'updatedReplicas': 2, 'availableReplicas': 2},
-        }  # fmt: skip
-        service = {'kind': 'APIService', 'metadata': {'name': 's'}, 'status': {'conditions': [{'type': 'Available', 'status': 'True'}]}}
-        after = {'d': deployment, 's': service, 'c': config_map({})}
-        self.assertEqual(manifests.conditions(after, 5), [])
-        deployment['metadata']['generation'] = 3
-        service['status']['conditions'][0]['status'] = 'False'
-        self.assertEqual(
-            manifests.conditions(after, 5),
-            [
-                {'kind': 'Deployment', 'name': 'd', 'namespace': 'n', 'condition': 'rollout', 'timeout': 5},
-                {'kind': 'APIService', 'name': 's', 'namespace': None, 'condition': 'Available', 'timeout': 5},
-            ],
-        )
-
-    def test_a_daemon_set_without_status_is_waited_for(self):
-        new = {'kind': 'DaemonSet', 'metadata': {'name': 'd', 'generation': 1}, 'spec': {}}
-        self.assertFalse(manifests.settled(new))
-        counts = {'desiredNumberScheduled': 0, 'observedGeneration': 1}
-        self.assertTrue(manifests.settled(dict(new, status=counts)))
-
-
 if __name__ == '__main__':
     unittest.main()
