@@ -52,7 +52,7 @@ beforeAll(async () => {
   const sums = [await readFile(path.join(files, 'SHA256SUMS'), 'utf8')];
   for (const { image } of components) {
     if (image === undefined) continue;
-    const { name, ref, entrypoint, user } = image;
+    const { name, ref, built: { entrypoint, user } = { entrypoint: '/none', user: '0:0' } } = image;
     const content = [{ path: name, content: binaryContent(name, 'amd64'), mode: 0o755 }];
     const archive = ociArchive({ ref, architecture: 'amd64', entrypoint: [entrypoint], user, files: content });
     await writeFile(path.join(files, `${name}.tar`), archive);

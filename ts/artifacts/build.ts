@@ -89,7 +89,9 @@ export async function buildComponent(
     await compile(plan, temporary, name, options);
     const remarks = { component: component.name, version: plan.version, architecture, toolchain: plan.toolchain };
     if (component.image === undefined) return { files: plan.outputs.map((output) => ({ name: output })), remarks };
-    const { name: first, ref, entrypoint, user, files: others = {} } = component.image;
+    const { name: first, ref, built: image } = component.image;
+    if (image === undefined) throw new Error(`the catalog does not say how the image of ${component.name} is built`);
+    const { entrypoint, user, files: others } = image;
     const places = Object.entries({ [first]: entrypoint, ...others });
     const binaries = await Promise.all(
       places.map(async ([binary, place]) => [place, await readFile(path.join(temporary, binary))] as const),

@@ -69,11 +69,16 @@ const componentSchema = z.strictObject({
   image: z
     .strictObject({
       ref: z.string(),
-      entrypoint: z.string(),
-      user: z.string(),
       groups: z.array(group),
-      /** Further binaries of the recipe, and where the image that is built has them. */
-      files: strings.optional(),
+      /** Of the image that is built, which one without a recipe is not. */
+      built: z
+        .strictObject({
+          entrypoint: z.string(),
+          user: z.string(),
+          /** Further binaries of the recipe, and where the image has them. */
+          files: strings.default({}),
+        })
+        .optional(),
     })
     .optional(),
   build: buildSchema.optional(),
@@ -118,11 +123,16 @@ export interface ComponentBinary {
 export interface ComponentImage {
   readonly name: string;
   readonly ref: string;
+  readonly groups: ReadonlyArray<HostGroup>;
+  /** How it is built, where it can be. */
+  readonly built?: BuiltImage | undefined;
+}
+
+export interface BuiltImage {
   readonly entrypoint: string;
   readonly user: string;
-  readonly groups: ReadonlyArray<HostGroup>;
   /** Binaries beside the entry point, and their paths in the image. */
-  readonly files?: Readonly<Record<string, string>> | undefined;
+  readonly files: Readonly<Record<string, string>>;
 }
 
 /** A file that upstream publishes: a binary, or an archive of some. */
@@ -252,6 +262,11 @@ function component(name: string, version: string, entry: Catalog['components'][s
     },
     imageDigest: (architecture) => known?.image?.[architecture] ?? undefined,
   };
+}
+
+/** True for an image that nobody can build from Go modules: hosts pull it, whatever the source is. */
+export function isOnlyPulled(component: Component): boolean {
+  return component.recipe === undefined && component.image !== undefined;
 }
 
 /** True if the catalog pins Go modules for the component's version. */

@@ -8,6 +8,7 @@ export {
   clusterComponents,
   componentsFor,
   defaultVersion,
+  isOnlyPulled,
   loadCatalog,
 } from './catalog.js';
 export { type FolderContent, makeFolder, readFolder, sha256File } from './files.js';

@@ -4,7 +4,14 @@ import { environmentError } from '../types/errors.js';
 import type { ClusterHome } from '../types/home.js';
 import { cacheRoot } from '../types/package.js';
 import { type BuiltComponent, buildComponent, cachedBuild } from './build.js';
-import { type Catalog, type Component, clusterComponents, type HostGroup, loadCatalog } from './catalog.js';
+import {
+  type Catalog,
+  type Component,
+  clusterComponents,
+  type HostGroup,
+  isOnlyPulled,
+  loadCatalog,
+} from './catalog.js';
 import type { answers, Limits } from './fetch.js';
 import { ArtifactLock } from './lock.js';
 import { cachedFile, type LockedArtifact, lockedArtifacts } from './places.js';
@@ -122,7 +129,7 @@ export async function prepareArtifacts(options: PrepareOptions): Promise<Prepare
     } else if (source?.kind === 'build') {
       const built = await build(components, architecture, lock, { ...options, env, cache });
       builds.push(...built.map((one) => ({ ...one, architecture })));
-      k8s_artifacts[architecture] = describeBuilt(components, built, architecture, lock);
+      k8s_artifacts[architecture] = describeBuilt(components, built, architecture, lock, onProgress);
     } else if (source !== undefined) {
       const signatures = options.signatures === true && (await canVerify(env, onProgress));
       const published = { source, lock, cache, env, signal, onProgress, limits: options.limits, signatures };
@@ -311,7 +318,7 @@ async function build(
   const { cache, env, signal, onProgress, modules } = options;
   const done: BuiltComponent[] = [];
   // One after the other: `go build` uses all cores by itself.
-  for (const component of components) {
+  for (const component of components.filter((one) => !isOnlyPulled(one))) {
     const key = lockedKey(component, architecture, lock);
     const frozen = key === undefined ? undefined : await cachedBuild(component, architecture, key, cache);
     const one = frozen ?? (await buildComponent(component, architecture, { cache, env, signal, onProgress, modules }));
@@ -341,12 +348,16 @@ function describeBuilt(
   built: ReadonlyArray<BuiltComponent>,
   architecture: Architecture,
   lock: ArtifactLock,
+  onProgress: OnProgress,
 ): ArchitectureArtifacts {
   const binaries: PreparedBinary[] = [];
   const images: PreparedImage[] = [];
-  for (const [index, component] of components.entries()) {
-    const one = built[index];
-    if (one === undefined) continue;
+  for (const component of components) {
+    const one = built.find(({ component: name }) => name === component.name);
+    if (one === undefined) {
+      images.push(...pulledImage(component, architecture, lock, onProgress));
+      continue;
+    }
     const { version } = one;
     const origin = `build:${one.key}`;
     const file = (name: string): { path: string; sha256: string } => {
@@ -429,20 +440,27 @@ async function image(
   if (archive === undefined && here !== undefined && frozen?.origin === 'archive') {
     return [{ name, ref, ...only(here), digest: null, groups }];
   }
+  if (archive === undefined) return pulledImage(component, architecture, lock, options.onProgress);
+  lock.freezeImage(architecture, name, { ref, origin: 'archive', sha256: archive.sha256 });
+  return [{ name, ref, ...only(archive), digest: null, groups }];
+}
+
+/** The component's image, if it has one, as the hosts pull it from its registry; frozen so. */
+function pulledImage(
+  component: Component,
+  architecture: Architecture,
+  lock: ArtifactLock,
+  onProgress: OnProgress,
+): PreparedImage[] {
+  if (component.image === undefined) return [];
+  const { name, ref, groups } = component.image;
+  const frozen = lock.image(architecture, name);
   const known = frozen?.ref === ref ? frozen.digest?.replace(/^sha256:/, '') : undefined;
   const stated = component.imageDigest(architecture) ?? known;
-  const digest = archive === undefined && stated !== undefined ? `sha256:${stated}` : null;
-  const origin = archive === undefined ? 'registry' : 'archive';
-  lock.freezeImage(architecture, name, {
-    ref,
-    origin,
-    ...(archive !== undefined && { sha256: archive.sha256 }),
-    ...(digest !== null && { digest }),
-  });
-  if (archive === undefined) {
-    options.onProgress({ kind: 'note', name, message: `The image ${ref} is pulled by the hosts from its registry.` });
-  }
-  return [{ name, ref, path: archive?.path ?? null, sha256: archive?.sha256 ?? null, digest, groups }];
+  const digest = stated === undefined ? null : `sha256:${stated}`;
+  lock.freezeImage(architecture, name, { ref, origin: 'registry', ...(digest !== null && { digest }) });
+  onProgress({ kind: 'note', name, message: `The image ${ref} is pulled by the hosts from its registry.` });
+  return [{ name, ref, path: null, sha256: null, digest, groups }];
 }
 
 async function canVerify(env: NodeJS.ProcessEnv, onProgress: OnProgress): Promise<boolean> {

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Architecture, ArtifactSource } from '../types/cluster.js';
 import { environmentError, usageError } from '../types/errors.js';
-import { type Component, canBeBuilt, type UpstreamFile } from './catalog.js';
+import { type Component, canBeBuilt, isOnlyPulled, type UpstreamFile } from './catalog.js';
 import { answers } from './fetch.js';
 import type { ArtifactLock } from './lock.js';
 import { hasGo } from './toolchain.js';
@@ -39,7 +39,7 @@ export async function chooseSource(
   const silent = await silentHosts(components, signal, probe);
   if (silent.length === 0) return { kind: 'upstream', reason: 'its hosts answer' };
   const unreached = `${silent.join(' and ')} cannot be reached`;
-  const unpinned = components.filter((component) => !canBeBuilt(component));
+  const unpinned = components.filter((component) => !canBeBuilt(component) && !isOnlyPulled(component));
   if (unpinned.length === 0 && (await hasGo(env))) {
     return { kind: 'build', reason: `${unreached}, and this machine has Go` };
   }

@@ -11,6 +11,7 @@ import {
   clusterComponents,
   componentsFor,
   defaultVersion,
+  isOnlyPulled,
   type ListedFile,
   listFiles,
   loadCatalog,
@@ -252,7 +253,10 @@ async function build(context: CommandContext, options: VersionOptions & { compon
 }
 
 function chosenComponents(all: ReadonlyArray<Component>, names: string[] | undefined): ReadonlyArray<Component> {
-  if (names === undefined) return all.filter(canBeBuilt).length === all.length ? all : refuseUnpinned(all);
+  if (names === undefined) {
+    const ours = all.filter((component) => !isOnlyPulled(component));
+    return ours.every(canBeBuilt) ? ours : refuseUnpinned(ours);
+  }
   return names.map((name) => {
     const component = all.find((one) => one.name === name);
     if (component !== undefined) return component;
