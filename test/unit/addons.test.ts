@@ -49,6 +49,8 @@ beforeEach(async () => {
     'registry.crt',
     'registry.key',
     'registry.htpasswd',
+    'dashboard.crt',
+    'dashboard.key',
   ]) {
     await writeFile(path.join(base, 'pki/addons', file), `${file}\n`);
   }
@@ -60,6 +62,7 @@ async function rendered(variables: object = {}): Promise<KubernetesObject[]> {
   const extraVars = path.join(base, 'vars.json');
   const cluster = {
     k8s_bin_dir: '/opt/k8s/bin',
+    k8s_cluster_name: 'demo',
     k8s_pki_dir: path.join(base, 'pki'),
     k8s_dns_address: '10.254.0.2',
     k8s_dns_domain: 'cluster.local',
@@ -83,11 +86,13 @@ const all = {
   addons_metrics_server_replicas: 2,
   addons_local_path_enabled: true,
   addons_registry_enabled: true,
+  addons_dashboard_enabled: true,
   k8s_images: {
     coredns: 'mirror.example.com/registry.k8s.io/coredns/coredns:v9',
     'metrics-server': 'mirror.example.com/registry.k8s.io/metrics-server/metrics-server:v9',
     'local-path-provisioner': 'mirror.example.com/docker.io/rancher/local-path-provisioner:v9',
     registry: 'mirror.example.com/docker.io/library/registry:9',
+    headlamp: 'mirror.example.com/ghcr.io/headlamp-k8s/headlamp:v9',
   },
 };
 
@@ -199,6 +204,17 @@ describe('the add-ons', () => {
       'PersistentVolumeClaim/registry/registry',
       'Deployment/registry/registry',
       'Service/registry/registry',
+      'Namespace/headlamp',
+      'ServiceAccount/headlamp/headlamp',
+      'ServiceAccount/headlamp/headlamp-admin',
+      'ClusterRoleBinding/headlamp-admin',
+      'ServiceAccount/headlamp/headlamp-viewer',
+      'ClusterRole/headlamp-viewer',
+      'ClusterRoleBinding/headlamp-viewer',
+      'ClusterRoleBinding/headlamp-viewer:view',
+      'Secret/headlamp/headlamp-tls',
+      'Service/headlamp/headlamp',
+      'Deployment/headlamp/headlamp',
     ]);
   });
 
@@ -214,6 +230,7 @@ describe('the add-ons', () => {
       ['kube-system', 'metrics-server', undefined, []],
       ['local-path-storage', 'local-path-provisioner', 'privileged', []],
       ['registry', 'registry', 'restricted', []],
+      ['headlamp', 'headlamp', 'restricted', []],
       [
         'local-path-storage',
         'helper-pod',
@@ -326,5 +343,79 @@ describe('the registry', () => {
       '',
     ]);
     expect((await told(false)).files).toEqual([{ dest: folder, state: 'absent', recursive: true }]);
+  });
+});
+
+describe('the dashboard', () => {
+  const on = { addons_dashboard_enabled: true };
+  const container = (objects: KubernetesObject[]) =>
+    find(objects, 'Deployment/headlamp/headlamp').spec.template.spec.containers[0];
+
+  it('speaks TLS with a certificate of the cluster, to port-forward or at a port of every host', async () => {
+    const forwarded = await rendered(on);
+    expect(find(forwarded, 'Service/headlamp/headlamp').spec).toEqual({
+      type: 'ClusterIP',
+      selector: { app: 'headlamp' },
+      ports: [{ name: 'https', port: 443, targetPort: 'https', protocol: 'TCP', appProtocol: 'https' }],
+    });
+    expect(container(forwarded).args).toEqual([
+      '-in-cluster',
+      '-in-cluster-context-name=demo',
+      '-plugins-dir=/headlamp/plugins',
+      '-session-ttl=86400',
+      '-tls-cert-path=/tls/tls.crt',
+      '-tls-key-path=/tls/tls.key',
+    ]);
+    const spec = { ...on, addons_dashboard_access: 'nodePort', addons_dashboard_node_port: 31443 };
+    expect(find(await rendered(spec), 'Service/headlamp/headlamp').spec).toMatchObject({
+      type: 'NodePort',
+      ports: [{ name: 'https', nodePort: 31443 }],
+    });
+  });
+
+  it('leaves TLS to an ingress', async () => {
+    const objects = await rendered({
+      ...on,
+      addons_dashboard_access: 'ingress',
+      addons_dashboard_ingress_host: 'k8s.example.com',
+      addons_dashboard_ingress_class: 'nginx',
+      addons_dashboard_ingress_secret: 'web',
+      addons_dashboard_ingress_annotations: { 'example.com/a': 'b' },
+    });
+    expect(keys(objects)).not.toContain('Secret/headlamp/headlamp-tls');
+    expect(container(objects).args.join(' ')).not.toContain('tls');
+    expect(find(objects, 'Ingress/headlamp/headlamp')).toMatchObject({
+      metadata: { annotations: { 'example.com/a': 'b' } },
+      spec: {
+        ingressClassName: 'nginx',
+        tls: [{ hosts: ['k8s.example.com'], secretName: 'web' }],
+        rules: [
+          {
+            host: 'k8s.example.com',
+            http: {
+              paths: [
+                { path: '/', pathType: 'Prefix', backend: { service: { name: 'headlamp', port: { name: 'http' } } } },
+              ],
+            },
+          },
+        ],
+      },
+    });
+  });
+
+  it('has the accounts that are asked for, and none of its own rights', async () => {
+    const subjects = (objects: KubernetesObject[]) =>
+      objects
+        .filter(({ kind, metadata }) => kind === 'ClusterRoleBinding' && metadata.name.startsWith('headlamp'))
+        // biome-ignore lint/suspicious/noExplicitAny: of a binding
+        .map((one: any) => [one.roleRef.name, one.subjects[0].name]);
+    expect(subjects(await rendered(on))).toEqual([
+      ['cluster-admin', 'headlamp-admin'],
+      ['headlamp-viewer', 'headlamp-viewer'],
+      ['view', 'headlamp-viewer'],
+    ]);
+    expect(subjects(await rendered({ ...on, addons_dashboard_admin: false, addons_dashboard_viewer: false }))).toEqual(
+      [],
+    );
   });
 });

@@ -109,7 +109,7 @@ function etcdMember(host: Host): CertificateRequest[] {
 
 /** What add-ons that are switched on serve with. */
 function addonServers(cluster: Cluster): CertificateRequest[] {
-  const { metricsServer, registry } = cluster.addons;
+  const { metricsServer, registry, dashboard } = cluster.addons;
   const service = (name: string, namespace: string): string[] => [
     `${name}.${namespace}`,
     `${name}.${namespace}.svc`,
@@ -127,6 +127,15 @@ function addonServers(cluster: Cluster): CertificateRequest[] {
         ...service('registry', 'registry'),
         ...LOOPBACK,
         // Any host answers at the node port.
+        ...cluster.hosts.flatMap(({ name, address }) => [name, address]),
+      ]),
+    );
+  }
+  if (dashboard.enabled && dashboard.access !== 'ingress') {
+    plan.push(
+      server('addons/dashboard', 'headlamp', [
+        ...service('headlamp', 'headlamp'),
+        ...LOOPBACK,
         ...cluster.hosts.flatMap(({ name, address }) => [name, address]),
       ]),
     );

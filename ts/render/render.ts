@@ -99,7 +99,7 @@ function sshVariables({ ssh }: Cluster): object {
 /** The variables of all hosts, as the roles' `meta/argument_specs.yml` describe them. */
 function groupVariables(cluster: Cluster): object {
   const { kubernetes, network, api, etcd, kubeProxy, kubelet, runtime, hostprep, audit, requirements } = cluster;
-  const { coredns, metricsServer, localPath, registry } = cluster.addons;
+  const { coredns, metricsServer, localPath, registry, dashboard } = cluster.addons;
   return {
     k8s_cluster_name: cluster.name,
     k8s_version: kubernetes.version,
@@ -176,6 +176,16 @@ function groupVariables(cluster: Cluster): object {
     addons_registry_node_port: registry.nodePort,
     addons_registry_size: registry.size,
     addons_registry_storage_class: registry.storageClass ?? '',
+    addons_dashboard_enabled: dashboard.enabled,
+    addons_dashboard_access: dashboard.access,
+    addons_dashboard_node_port: dashboard.nodePort,
+    addons_dashboard_ingress_host: dashboard.ingress?.host ?? '',
+    addons_dashboard_ingress_class: dashboard.ingress?.className ?? '',
+    addons_dashboard_ingress_secret: dashboard.ingress?.tlsSecret ?? '',
+    addons_dashboard_ingress_annotations: dashboard.ingress?.annotations ?? {},
+    addons_dashboard_admin: dashboard.adminAccount,
+    addons_dashboard_viewer: dashboard.viewerAccount,
+    addons_dashboard_session_seconds: dashboard.sessionHours * 3600,
     runtime_registry_enabled: registry.enabled,
     runtime_registry_name: registry.name,
     runtime_registry_port: registry.nodePort,

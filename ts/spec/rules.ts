@@ -390,7 +390,7 @@ const folders: Rule = ({ spec, report, sound, given }) => {
   });
 };
 
-const registryAddon: Rule = ({ spec, report, sound, given }) => {
+const registryAddon: Rule = ({ spec, report, sound }) => {
   const { registry, localPath } = spec.addons;
   const at = ['addons', 'registry'];
   if (!registry.enabled || !sound([...at, 'enabled'])) return;
@@ -402,16 +402,42 @@ const registryAddon: Rule = ({ spec, report, sound, given }) => {
       'write addons.localPath.enabled: true, or name a class of your own as addons.registry.storageClass',
     );
   }
+};
+
+/** The node ports of add-ons: within the range, and each once. */
+const addonPorts: Rule = ({ spec, report, sound, given }) => {
+  const { registry, dashboard } = spec.addons;
   const { from, to } = spec.network.nodePorts;
-  const port = [...at, 'nodePort'];
-  if (!sound(port, ['network', 'nodePorts', 'from'], ['network', 'nodePorts', 'to'])) return;
-  if (from <= to && (registry.nodePort < from || registry.nodePort > to)) {
-    report(
-      given(port) ? port : [...at, 'enabled'],
-      `${given(port) ? registry.nodePort : `true: addons.registry.nodePort ${registry.nodePort}`} is outside of the node ports ${from}-${to}`,
-      `write an addons.registry.nodePort of that range, such as ${from + Math.min(500, to - from)}`,
-    );
+  const used: Array<{ addon: string; nodePort: number }> = [];
+  if (registry.enabled) used.push({ addon: 'registry', nodePort: registry.nodePort });
+  if (dashboard.enabled && dashboard.access === 'nodePort') {
+    used.push({ addon: 'dashboard', nodePort: dashboard.nodePort });
   }
+  used.forEach(({ addon, nodePort }, index) => {
+    const port = ['addons', addon, 'nodePort'];
+    const enabled = ['addons', addon, 'enabled'];
+    if (!sound(port, enabled, ['network', 'nodePorts', 'from'], ['network', 'nodePorts', 'to']) || from > to) return;
+    const at = given(port) ? port : enabled;
+    const value = given(port) ? String(nodePort) : `true: addons.${addon}.nodePort ${nodePort}`;
+    const other = used.slice(0, index).find((one) => one.nodePort === nodePort);
+    if (nodePort < from || nodePort > to) {
+      report(
+        at,
+        `${value} is outside of the node ports ${from}-${to}`,
+        `write an addons.${addon}.nodePort of that range, such as ${from + Math.min(500 - index, to - from)}`,
+      );
+    } else if (other !== undefined) {
+      report(at, `${value} is also the port of addons.${other.addon}`, `write another addons.${addon}.nodePort`);
+    }
+  });
+};
+
+const dashboardIngress: Rule = ({ spec, report, sound }) => {
+  const { enabled, access, ingress } = spec.addons.dashboard;
+  const at = ['addons', 'dashboard', 'access'];
+  if (!enabled || access !== 'ingress' || ingress !== undefined || !sound(at, ['addons', 'dashboard', 'ingress']))
+    return;
+  report(at, 'ingress: no name is given that it is reached at', 'write one as addons.dashboard.ingress.host');
 };
 
 const hostVariables: Rule = ({ spec, report, sound }) => {
@@ -452,6 +478,8 @@ const rules: ReadonlyArray<Rule> = [
   lifetimes,
   folders,
   registryAddon,
+  addonPorts,
+  dashboardIngress,
   hostVariables,
   taints,
 ];

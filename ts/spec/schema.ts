@@ -322,6 +322,34 @@ export const specSchema = z
           })
           .prefault({})
           .describe('A registry for images: distribution, with TLS and a password.'),
+        dashboard: z
+          .strictObject({
+            enabled: z.boolean().default(false).describe('Deploy it.'),
+            access: z
+              .enum(['portForward', 'nodePort', 'ingress'])
+              .default('portForward')
+              .describe('How it is reached: kubectl port-forward, a port on every host, or an ingress.'),
+            nodePort: port().default(30443).describe('Port on every host, with access nodePort.'),
+            ingress: z
+              .strictObject({
+                host: text(formats.domain).describe('Name that it is reached at.'),
+                className: text(formats.objectName).optional().describe("IngressClass; default: the cluster's."),
+                tlsSecret: text(formats.objectName)
+                  .optional()
+                  .describe('Secret in the namespace headlamp with the certificate of the ingress.'),
+                annotations: z.record(z.string(), z.string()).default({}).describe('Annotations of the ingress.'),
+              })
+              .optional()
+              .describe('With access ingress.'),
+            adminAccount: z
+              .boolean()
+              .default(true)
+              .describe('Make the account headlamp-admin, which may do everything.'),
+            viewerAccount: z.boolean().default(true).describe('Make the account headlamp-viewer, which may only read.'),
+            sessionHours: whole(1, 720).default(24).describe('Hours after which a login ends.'),
+          })
+          .prefault({})
+          .describe('Dashboard: Headlamp, with login by token.'),
       })
       .prefault({})
       .describe('What runs on the cluster.'),

@@ -122,12 +122,13 @@ function judgeNodes(cluster: Cluster, { nodes }: ApiView, { problems, warnings }
 }
 
 function judgeWorkloads(cluster: Cluster, { workloads }: ApiView, { problems }: Findings): void {
-  const { coredns, metricsServer, localPath, registry } = cluster.addons;
+  const { coredns, metricsServer, localPath, registry, dashboard } = cluster.addons;
   const expected = [
     ...(coredns.enabled ? ['coredns'] : []),
     ...(metricsServer.enabled ? ['metrics-server'] : []),
     ...(localPath.enabled ? ['local-path-provisioner'] : []),
     ...(registry.enabled ? ['registry'] : []),
+    ...(dashboard.enabled ? ['headlamp'] : []),
   ];
   for (const name of expected) {
     if (workloads.some((workload) => workload.name === name)) continue;

@@ -62,6 +62,24 @@ export interface Addons {
     /** undefined: the cluster's default class. */
     readonly storageClass?: string | undefined;
   };
+  readonly dashboard: {
+    readonly enabled: boolean;
+    readonly access: 'portForward' | 'nodePort' | 'ingress';
+    readonly nodePort: number;
+    /** With access `ingress`. */
+    readonly ingress?:
+      | {
+          readonly host: string;
+          readonly className?: string | undefined;
+          readonly tlsSecret?: string | undefined;
+          readonly annotations: Readonly<Record<string, string>>;
+        }
+      | undefined;
+    /** Service accounts to log in with. */
+    readonly adminAccount: boolean;
+    readonly viewerAccount: boolean;
+    readonly sessionHours: number;
+  };
 }
 
 export type Architecture = 'amd64' | 'arm64';

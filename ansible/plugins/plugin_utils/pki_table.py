@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-PARTS = ('etcd', 'masters', 'nodes', 'network', 'metrics-server', 'registry')
+PARTS = ('etcd', 'masters', 'nodes', 'network', 'metrics-server', 'registry', 'dashboard')
 
 # The CA certificates to trust, by the name of the CA.
 BUNDLES = {'kubernetes': 'ca.crt', 'etcd': 'etcd-ca.crt', 'front-proxy': 'front-proxy-ca.crt'}
@@ -90,6 +90,9 @@ def needed(part, place):
     if part == 'registry':
         # Each host's containerd reaches it at the host's own address.
         return [Needed('addons/registry', 'kubernetes', usages=('server',), addresses=(place.address,))]
+    if part == 'dashboard':
+        # kubectl port-forward needs none of its names, and those of the hosts are the team's choice.
+        return [Needed('addons/dashboard', 'kubernetes', usages=('server',))]
     raise ValueError('there is no part %s; there are %s' % (part, ', '.join(PARTS)))
 
 
