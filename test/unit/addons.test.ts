@@ -51,6 +51,14 @@ beforeEach(async () => {
     'registry.htpasswd',
     'dashboard.crt',
     'dashboard.key',
+    'elasticsearch.crt',
+    'elasticsearch.key',
+    'kibana.crt',
+    'kibana.key',
+    'elastic.password',
+    'kibana-system.password',
+    'log-writer.password',
+    'kibana-encryption.password',
   ]) {
     await writeFile(path.join(base, 'pki/addons', file), `${file}\n`);
   }
@@ -63,6 +71,7 @@ async function rendered(variables: object = {}): Promise<KubernetesObject[]> {
   const cluster = {
     k8s_bin_dir: '/opt/k8s/bin',
     k8s_cluster_name: 'demo',
+    k8s_data_dir: '/data/k8s/k8s',
     k8s_pki_dir: path.join(base, 'pki'),
     k8s_dns_address: '10.254.0.2',
     k8s_dns_domain: 'cluster.local',
@@ -87,12 +96,16 @@ const all = {
   addons_local_path_enabled: true,
   addons_registry_enabled: true,
   addons_dashboard_enabled: true,
+  addons_logging_enabled: true,
   k8s_images: {
     coredns: 'mirror.example.com/registry.k8s.io/coredns/coredns:v9',
     'metrics-server': 'mirror.example.com/registry.k8s.io/metrics-server/metrics-server:v9',
     'local-path-provisioner': 'mirror.example.com/docker.io/rancher/local-path-provisioner:v9',
     registry: 'mirror.example.com/docker.io/library/registry:9',
     headlamp: 'mirror.example.com/ghcr.io/headlamp-k8s/headlamp:v9',
+    elasticsearch: 'mirror.example.com/docker.elastic.co/elasticsearch/elasticsearch:9',
+    kibana: 'mirror.example.com/docker.elastic.co/kibana/kibana:9',
+    fluentd: 'mirror.example.com/docker.io/fluent/fluentd-kubernetes-daemonset:v9',
   },
 };
 
@@ -215,6 +228,24 @@ describe('the add-ons', () => {
       'Secret/headlamp/headlamp-tls',
       'Service/headlamp/headlamp',
       'Deployment/headlamp/headlamp',
+      'Namespace/logging',
+      'Secret/logging/elasticsearch',
+      'Secret/logging/elasticsearch-tls',
+      'Secret/logging/kibana-tls',
+      'Service/logging/elasticsearch',
+      'Service/logging/elasticsearch-nodes',
+      'StatefulSet/logging/elasticsearch',
+      expect.stringMatching(/^ConfigMap\/logging\/elasticsearch-setup-[0-9a-f]{10}$/),
+      expect.stringMatching(/^Job\/logging\/elasticsearch-setup-[0-9a-f]{10}$/),
+      'Service/logging/kibana',
+      'Deployment/logging/kibana',
+      'Namespace/logging-agents',
+      'ServiceAccount/logging-agents/collector',
+      'ClusterRole/k8s-ans:log-collector',
+      'ClusterRoleBinding/k8s-ans:log-collector',
+      'Secret/logging-agents/collector',
+      'ConfigMap/logging-agents/collector',
+      'DaemonSet/logging-agents/fluentd',
     ]);
   });
 
@@ -231,6 +262,15 @@ describe('the add-ons', () => {
       ['local-path-storage', 'local-path-provisioner', 'privileged', []],
       ['registry', 'registry', 'restricted', []],
       ['headlamp', 'headlamp', 'restricted', []],
+      ['logging', 'elasticsearch', 'restricted', []],
+      ['logging', expect.stringMatching('elasticsearch-setup-'), 'restricted', []],
+      ['logging', 'kibana', 'restricted', []],
+      [
+        'logging-agents',
+        'fluentd',
+        'privileged',
+        ['baseline: hostPath', 'restricted: volumes', 'restricted: runAsNonRoot'],
+      ],
       [
         'local-path-storage',
         'helper-pod',
@@ -248,7 +288,9 @@ describe('the add-ons', () => {
       for (const { resources, securityContext } of pod.containers) {
         expect(Object.keys(resources.requests), name).toEqual(['cpu', 'memory']);
         expect(Object.keys(resources.limits), name).toEqual(['memory']);
-        expect(securityContext.readOnlyRootFilesystem, name).toBe(true);
+        // Java and Node.js write beside their programs, and Fluentd's image is not made for it.
+        const writes = ['elasticsearch', 'kibana', 'fluentd'].includes(name);
+        expect(securityContext.readOnlyRootFilesystem, name).toBe(writes ? undefined : true);
       }
     }
     expect([...new Set(pods.flatMap(({ pod }) => pod.containers.map(({ image }) => image)))]).toEqual(
@@ -417,5 +459,75 @@ describe('the dashboard', () => {
     expect(subjects(await rendered({ ...on, addons_dashboard_admin: false, addons_dashboard_viewer: false }))).toEqual(
       [],
     );
+  });
+});
+
+describe('logging', () => {
+  const on = { addons_logging_enabled: true };
+  const job = (objects: KubernetesObject[]) => objects.find(({ kind }) => kind === 'Job')?.metadata.name;
+
+  it('keeps passwords in Secrets alone', async () => {
+    const objects = await rendered(on);
+    const others = objects.filter(({ kind }) => kind !== 'Secret');
+    for (const name of ['elastic', 'kibana-system', 'log-writer', 'kibana-encryption']) {
+      expect(JSON.stringify(others)).not.toContain(`${name}.password`);
+    }
+    expect(find(objects, 'Secret/logging/elasticsearch').data).toEqual(
+      Object.fromEntries(
+        ['elastic', 'kibana-system', 'log-writer', 'kibana-encryption'].map((name) => [
+          name,
+          Buffer.from(`${name}.password`).toString('base64'),
+        ]),
+      ),
+    );
+  });
+
+  it('deletes indices after the days of the spec, by a Job that is another one then', async () => {
+    const week = await rendered(on);
+    const month = await rendered({ ...on, addons_logging_retention_days: 30 });
+    const script = month.find(({ kind, metadata }) => kind === 'ConfigMap' && metadata.namespace === 'logging');
+    expect(script?.data?.['setup.sh']).toContain('"min_age": "30d"');
+    expect(job(month)).not.toBe(job(week));
+    expect(job(await rendered(on))).toBe(job(week));
+  });
+
+  it('has nodes, volumes and the port of Kibana as the spec says', async () => {
+    const objects = await rendered({
+      ...on,
+      addons_logging_replicas: 3,
+      addons_logging_memory: '4Gi',
+      addons_logging_size: '100Gi',
+      addons_logging_storage_class: 'disk',
+      addons_logging_access: 'nodePort',
+    });
+    const { spec } = find(objects, 'StatefulSet/logging/elasticsearch');
+    expect(spec.replicas).toBe(3);
+    expect(spec.template.spec.containers[0].resources.limits).toEqual({ memory: '4Gi' });
+    expect(spec.volumeClaimTemplates[0].spec).toEqual({
+      accessModes: ['ReadWriteOnce'],
+      storageClassName: 'disk',
+      resources: { requests: { storage: '100Gi' } },
+    });
+    expect(keys(objects)).toContain('PodDisruptionBudget/logging/elasticsearch');
+    expect(find(objects, 'Service/logging/kibana').spec).toMatchObject({
+      type: 'NodePort',
+      ports: [{ port: 443, nodePort: 30601 }],
+    });
+  });
+
+  it('has Fluent Bit in place of Fluentd where the spec says so', async () => {
+    const objects = await rendered({ ...on, addons_logging_collector: 'fluentBit' });
+    expect(keys(objects)).not.toContain('DaemonSet/logging-agents/fluentd');
+    const [container] = find(objects, 'DaemonSet/logging-agents/fluent-bit').spec.template.spec.containers;
+    expect(container).toMatchObject({
+      image: 'docker.io/fluent/fluent-bit:5.1.3',
+      args: ['--config=/etc/collector/fluent-bit.yaml'],
+    });
+    const text = find(objects, 'ConfigMap/logging-agents/collector').data?.['fluent-bit.yaml'] ?? '';
+    expect(parseAllDocuments(text)[0]?.toJS().pipeline.outputs[0]).toMatchObject({
+      host: 'elasticsearch.logging.svc',
+      'tls.verify': true,
+      http_passwd: `\${WRITER_PASSWORD}`,
+    });
   });
 });

@@ -235,12 +235,13 @@ test('the table of docs/pki.md is the plan', async () => {
     ([, ...cells]) => cells,
   );
   const host = cluster.masters[0]?.name as string;
-  const { metricsServer, registry, dashboard } = cluster.addons;
+  const { metricsServer, registry, dashboard, logging } = cluster.addons;
   const addons = {
     ...cluster.addons,
     metricsServer: { ...metricsServer, enabled: true },
     registry: { ...registry, enabled: true },
     dashboard: { ...dashboard, enabled: true },
+    logging: { ...logging, enabled: true },
   };
   const plan = certificatePlan({ ...cluster, addons })
     .filter((request) => !request.path.startsWith('hosts/') || request.path.startsWith(`hosts/${host}/`))

@@ -10,8 +10,8 @@ import { ensureEncryptionConfig } from './encryption.js';
 import { renderKubeconfig } from './kubeconfig.js';
 import { ensureLeaf, type Issuing, type Pair } from './leaf.js';
 import { Ledger, type PkiResult } from './ledger.js';
+import { ensurePasswords } from './passwords.js';
 import { AUTHORITY_NAMES, type AuthorityName, certificatePlan, kubeconfigPlan } from './plan.js';
-import { ensureRegistryPassword } from './registry-password.js';
 import { ensureServiceAccountKeys } from './service-account.js';
 import { ensureTrust } from './trust.js';
 import type { Authority } from './x509.js';
@@ -72,7 +72,7 @@ export async function ensurePki(cluster: Cluster, home: ClusterHome, options: En
     }),
     ensureServiceAccountKeys(cluster, home, [...authorities.values()], ledger),
     ensureEncryptionConfig(cluster, home, ledger),
-    ensureRegistryPassword(cluster, home, ledger),
+    ensurePasswords(cluster, home, ledger),
   ]);
 
   signal?.throwIfAborted();

@@ -109,7 +109,7 @@ function etcdMember(host: Host): CertificateRequest[] {
 
 /** What add-ons that are switched on serve with. */
 function addonServers(cluster: Cluster): CertificateRequest[] {
-  const { metricsServer, registry, dashboard } = cluster.addons;
+  const { metricsServer, registry, dashboard, logging } = cluster.addons;
   const service = (name: string, namespace: string): string[] => [
     `${name}.${namespace}`,
     `${name}.${namespace}.svc`,
@@ -135,6 +135,21 @@ function addonServers(cluster: Cluster): CertificateRequest[] {
     plan.push(
       server('addons/dashboard', 'headlamp', [
         ...service('headlamp', 'headlamp'),
+        ...LOOPBACK,
+        ...cluster.hosts.flatMap(({ name, address }) => [name, address]),
+      ]),
+    );
+  }
+  if (logging.enabled) {
+    // Its nodes are each other's clients as well.
+    const elasticsearch = server('addons/elasticsearch', 'elasticsearch', [
+      ...service('elasticsearch', 'logging'),
+      ...LOOPBACK,
+    ]);
+    plan.push({ ...elasticsearch, usages: ['server', 'client'] });
+    plan.push(
+      server('addons/kibana', 'kibana', [
+        ...service('kibana', 'logging'),
         ...LOOPBACK,
         ...cluster.hosts.flatMap(({ name, address }) => [name, address]),
       ]),

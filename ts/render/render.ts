@@ -99,7 +99,7 @@ function sshVariables({ ssh }: Cluster): object {
 /** The variables of all hosts, as the roles' `meta/argument_specs.yml` describe them. */
 function groupVariables(cluster: Cluster): object {
   const { kubernetes, network, api, etcd, kubeProxy, kubelet, runtime, hostprep, audit, requirements } = cluster;
-  const { coredns, metricsServer, localPath, registry, dashboard } = cluster.addons;
+  const { coredns, metricsServer, localPath, registry, dashboard, logging } = cluster.addons;
   return {
     k8s_cluster_name: cluster.name,
     k8s_version: kubernetes.version,
@@ -186,6 +186,15 @@ function groupVariables(cluster: Cluster): object {
     addons_dashboard_admin: dashboard.adminAccount,
     addons_dashboard_viewer: dashboard.viewerAccount,
     addons_dashboard_session_seconds: dashboard.sessionHours * 3600,
+    addons_logging_enabled: logging.enabled,
+    addons_logging_collector: logging.collector,
+    addons_logging_replicas: logging.replicas,
+    addons_logging_memory: logging.memory,
+    addons_logging_size: logging.size,
+    addons_logging_storage_class: logging.storageClass ?? '',
+    addons_logging_retention_days: logging.retentionDays,
+    addons_logging_access: logging.access,
+    addons_logging_node_port: logging.nodePort,
     runtime_registry_enabled: registry.enabled,
     runtime_registry_name: registry.name,
     runtime_registry_port: registry.nodePort,

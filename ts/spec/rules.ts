@@ -390,29 +390,31 @@ const folders: Rule = ({ spec, report, sound, given }) => {
   });
 };
 
-const registryAddon: Rule = ({ spec, report, sound }) => {
-  const { registry, localPath } = spec.addons;
-  const at = ['addons', 'registry'];
-  if (!registry.enabled || !sound([...at, 'enabled'])) return;
+/** Add-ons with volumes need a StorageClass that is known of. */
+const addonVolumes: Rule = ({ spec, report, sound }) => {
+  const { registry, logging, localPath } = spec.addons;
   const provided = localPath.enabled && localPath.defaultClass;
-  if (registry.storageClass === undefined && !provided && sound(['addons', 'localPath'])) {
+  for (const [name, { enabled, storageClass }] of Object.entries({ registry, logging })) {
+    const at = ['addons', name, 'enabled'];
+    if (!enabled || storageClass !== undefined || provided || !sound(at, ['addons', 'localPath'])) continue;
     report(
-      [...at, 'enabled'],
+      at,
       'true: nothing is known of a StorageClass for its volume',
-      'write addons.localPath.enabled: true, or name a class of your own as addons.registry.storageClass',
+      `write addons.localPath.enabled: true, or name a class of your own as addons.${name}.storageClass`,
     );
   }
 };
 
 /** The node ports of add-ons: within the range, and each once. */
 const addonPorts: Rule = ({ spec, report, sound, given }) => {
-  const { registry, dashboard } = spec.addons;
+  const { registry, dashboard, logging } = spec.addons;
   const { from, to } = spec.network.nodePorts;
   const used: Array<{ addon: string; nodePort: number }> = [];
   if (registry.enabled) used.push({ addon: 'registry', nodePort: registry.nodePort });
   if (dashboard.enabled && dashboard.access === 'nodePort') {
     used.push({ addon: 'dashboard', nodePort: dashboard.nodePort });
   }
+  if (logging.enabled && logging.access === 'nodePort') used.push({ addon: 'logging', nodePort: logging.nodePort });
   used.forEach(({ addon, nodePort }, index) => {
     const port = ['addons', addon, 'nodePort'];
     const enabled = ['addons', addon, 'enabled'];
@@ -477,7 +479,7 @@ const rules: ReadonlyArray<Rule> = [
   overrides,
   lifetimes,
   folders,
-  registryAddon,
+  addonVolumes,
   addonPorts,
   dashboardIngress,
   hostVariables,

@@ -350,6 +350,28 @@ export const specSchema = z
           })
           .prefault({})
           .describe('Dashboard: Headlamp, with login by token.'),
+        logging: z
+          .strictObject({
+            enabled: z.boolean().default(false).describe('Deploy it.'),
+            collector: z
+              .enum(['fluentd', 'fluentBit'])
+              .default('fluentd')
+              .describe("What reads the containers' logs on every node."),
+            replicas: whole(1, 9).default(1).describe('Nodes of Elasticsearch.'),
+            memory: text(formats.quantity).default('2Gi').describe('Memory of each of them; half of it is heap.'),
+            size: text(formats.quantity).default('30Gi').describe('Size of the volume of each of them.'),
+            storageClass: text(formats.objectName)
+              .optional()
+              .describe("StorageClass of the volumes; default: the cluster's default class."),
+            retentionDays: whole(1, 3650).default(7).describe('Days after which an index is deleted.'),
+            access: z
+              .enum(['portForward', 'nodePort'])
+              .default('portForward')
+              .describe('How Kibana is reached: kubectl port-forward, or a port on every host.'),
+            nodePort: port().default(30601).describe('Port on every host, with access nodePort.'),
+          })
+          .prefault({})
+          .describe('Logs of all containers: Elasticsearch, Kibana, and Fluentd or Fluent Bit on every node.'),
       })
       .prefault({})
       .describe('What runs on the cluster.'),

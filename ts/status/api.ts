@@ -122,13 +122,14 @@ function judgeNodes(cluster: Cluster, { nodes }: ApiView, { problems, warnings }
 }
 
 function judgeWorkloads(cluster: Cluster, { workloads }: ApiView, { problems }: Findings): void {
-  const { coredns, metricsServer, localPath, registry, dashboard } = cluster.addons;
+  const { coredns, metricsServer, localPath, registry, dashboard, logging } = cluster.addons;
   const expected = [
     ...(coredns.enabled ? ['coredns'] : []),
     ...(metricsServer.enabled ? ['metrics-server'] : []),
     ...(localPath.enabled ? ['local-path-provisioner'] : []),
     ...(registry.enabled ? ['registry'] : []),
     ...(dashboard.enabled ? ['headlamp'] : []),
+    ...(logging.enabled ? ['elasticsearch', 'kibana', logging.collector === 'fluentd' ? 'fluentd' : 'fluent-bit'] : []),
   ];
   for (const name of expected) {
     if (workloads.some((workload) => workload.name === name)) continue;

@@ -80,6 +80,21 @@ export interface Addons {
     readonly viewerAccount: boolean;
     readonly sessionHours: number;
   };
+  readonly logging: {
+    readonly enabled: boolean;
+    readonly collector: 'fluentd' | 'fluentBit';
+    /** Nodes of Elasticsearch. */
+    readonly replicas: number;
+    /** Of each, as Kubernetes quantities. */
+    readonly memory: string;
+    readonly size: string;
+    /** undefined: the cluster's default class. */
+    readonly storageClass?: string | undefined;
+    readonly retentionDays: number;
+    /** To Kibana. */
+    readonly access: 'portForward' | 'nodePort';
+    readonly nodePort: number;
+  };
 }
 
 export type Architecture = 'amd64' | 'arm64';

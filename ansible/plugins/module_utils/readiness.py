@@ -9,7 +9,13 @@ import subprocess
 import time
 
 # Kind -> what is waited for.
-CONDITIONS = {'Deployment': 'rollout', 'DaemonSet': 'rollout', 'StatefulSet': 'rollout', 'APIService': 'Available'}
+CONDITIONS = {
+    'Deployment': 'rollout',
+    'DaemonSet': 'rollout',
+    'StatefulSet': 'rollout',
+    'Job': 'Complete',
+    'APIService': 'Available',
+}
 # The kubelet's reason once it has failed to pull an image more than once:
 # https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff
 NOT_PULLED = 'ImagePullBackOff'
@@ -47,8 +53,9 @@ class Wait:
 def settled(item):
     """Tell whether an object that was just applied is ready already, so that nobody need wait for it."""
     status, spec = item.get('status') or {}, item.get('spec') or {}
-    if item['kind'] == 'APIService':
-        return any(one['type'] == 'Available' and one['status'] == 'True' for one in status.get('conditions') or [])
+    if item['kind'] in ('APIService', 'Job'):
+        wanted = CONDITIONS[item['kind']]
+        return any(one['type'] == wanted and one['status'] == 'True' for one in status.get('conditions') or [])
     if status.get('observedGeneration') != item['metadata'].get('generation'):
         return False
     if item['kind'] == 'DaemonSet':

@@ -77,6 +77,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.k8s_ans.cluster.plugins.module_utils import unit_converger, unit_state
 from ansible_collections.k8s_ans.cluster.plugins.module_utils.apply_set import PART_OF
 
+# What the API server is asked for.
+KINDS = 'nodes,leases,deployments,statefulsets,daemonsets'
 CERTIFICATE = re.compile(r'-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----', re.DOTALL)
 EMBEDDED = re.compile(r'client-certificate-data:\s*"?([A-Za-z0-9+/=]+)')
 JOURNAL_LINES = 5
@@ -219,7 +221,7 @@ def members_of(answer):
 def api_status(given, timeout):
     """Return {nodes, leaders, workloads} as the host's own API server has them, or {error}."""
     words = [given['kubectl'], '--kubeconfig', given['kubeconfig'], '--server', given['server']]
-    words += ['--request-timeout=15s', 'get', 'nodes,leases,deployments,daemonsets', '--all-namespaces', '-o', 'json']
+    words += ['--request-timeout=15s', 'get', KINDS, '--all-namespaces', '-o', 'json']
     try:
         items = ask(words, timeout).get('items', [])
     except Unanswered as error:
@@ -231,7 +233,7 @@ def api_status(given, timeout):
         'error': '',
         'nodes': [node_of(item) for item in of.get('Node', [])],
         'leaders': [lease_of(item) for item in of.get('Lease', []) if item['metadata']['name'] in LEADERS],
-        'workloads': [deployment_of(item) for item in of.get('Deployment', [])]
+        'workloads': [deployment_of(item) for item in of.get('Deployment', []) + of.get('StatefulSet', [])]
         + [daemon_set_of(item) for item in of.get('DaemonSet', [])],
     }
 

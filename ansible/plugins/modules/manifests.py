@@ -32,7 +32,8 @@ options:
   ready:
     description:
       - Wait until what was applied is ready, this many seconds at most; 0 does not wait. Deployments, DaemonSets and
-        StatefulSets are when they are rolled out, APIServices when they are available. Not in check mode.
+        StatefulSets are when they are rolled out, Jobs when they are complete, APIServices when they are available. Not in check
+        mode.
     type: int
     default: 0
   required:

@@ -17,7 +17,7 @@ options:
     description: The roles, and add-ons of the role addons, whose certificates are looked at.
     type: list
     elements: str
-    choices: [etcd, masters, nodes, network, metrics-server, registry, dashboard]
+    choices: [etcd, masters, nodes, network, metrics-server, registry, dashboard, logging]
     required: true
   pki_dir: {description: The PKI folder., type: path, required: true}
   trust_dir: {description: 'The folder with the CA certificates to trust, by default O(pki_dir).', type: path}
@@ -58,7 +58,7 @@ def main():
             'parts': {
                 'type': 'list',
                 'elements': 'str',
-                'choices': ['etcd', 'masters', 'nodes', 'network', 'metrics-server', 'registry', 'dashboard'],
+                'choices': ['etcd', 'masters', 'nodes', 'network', 'metrics-server', 'registry', 'dashboard', 'logging'],
                 'required': True,
             },
             'pki_dir': {'type': 'path', 'required': True},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-PARTS = ('etcd', 'masters', 'nodes', 'network', 'metrics-server', 'registry', 'dashboard')
+PARTS = ('etcd', 'masters', 'nodes', 'network', 'metrics-server', 'registry', 'dashboard', 'logging')
 
 # The CA certificates to trust, by the name of the CA.
 BUNDLES = {'kubernetes': 'ca.crt', 'etcd': 'etcd-ca.crt', 'front-proxy': 'front-proxy-ca.crt'}
@@ -93,6 +93,14 @@ def needed(part, place):
     if part == 'dashboard':
         # kubectl port-forward needs none of its names, and those of the hosts are the team's choice.
         return [Needed('addons/dashboard', 'kubernetes', usages=('server',))]
+    if part == 'logging':
+        # Elasticsearch's nodes are each other's clients as well.
+        both = ('server', 'client')
+        names = ('elasticsearch.logging.svc',)
+        return [
+            Needed('addons/elasticsearch', 'kubernetes', usages=both, dns_names=names),
+            Needed('addons/kibana', 'kubernetes', usages=('server',)),
+        ]
     raise ValueError('there is no part %s; there are %s' % (part, ', '.join(PARTS)))
 
 
