@@ -4,7 +4,20 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Document, parseDocument } from 'yaml';
 import type { ClusterStatus } from '../../ts/types/status.js';
-import { eventually, home, hosts, json, kubectl, lab, labName, masters, nodes, on, succeed } from '../e2e/harness.js';
+import {
+  eventually,
+  home,
+  hosts,
+  json,
+  kubectl,
+  lab,
+  labName,
+  masters,
+  nodes,
+  on,
+  start,
+  succeed,
+} from '../e2e/harness.js';
 import { deployWeb, removeWeb, webImage } from '../e2e/web.js';
 import { ask, push, type RegistryAccess } from './registry-client.js';
 
@@ -24,6 +37,7 @@ afterAll(async () => {
 
 interface DeployResult {
   readonly totals: { readonly changed: number };
+  readonly waiting: ReadonlyArray<string>;
 }
 const deploy = (): Promise<DeployResult> => json<DeployResult>(['deploy', '--cluster', labName]);
 
@@ -87,6 +101,7 @@ describe('switched on', () => {
       spec.setIn(['addons', 'metricsServer'], { enabled: true });
       spec.setIn(['addons', 'localPath'], { enabled: true });
       spec.setIn(['addons', 'registry'], { enabled: true, size: '1Gi' });
+      spec.setIn(['addons', 'coredns', 'nodeCache'], { enabled: true });
     });
     await deploy();
     expect((await deploy()).totals.changed).toBe(0);
@@ -94,6 +109,7 @@ describe('switched on', () => {
     expect(status.problems).toEqual([]);
     expect(status.api?.workloads.map(({ name }) => name).sort()).toEqual([
       'coredns',
+      'coredns-cache',
       'local-path-provisioner',
       'metrics-server',
       'registry',
@@ -119,6 +135,98 @@ describe('CoreDNS', () => {
     await kubectl(['-n', 'kube-system', 'delete', victim, '--wait=false']);
     expect((await answers).split('\n')).toEqual(Array.from({ length: 60 }, () => '[10.254.0.1]'));
     await kubectl(['-n', 'kube-system', 'rollout', 'status', 'deployment/coredns', '--timeout=120s']);
+  });
+});
+
+describe('the DNS cache', () => {
+  test('is what new pods ask first, and they do without it', async () => {
+    await kubectl(['rollout', 'restart', 'deployment/web']);
+    await kubectl(['rollout', 'status', 'deployment/web', '--timeout=120s']);
+    const found = JSON.parse(await kubectl(['get', 'pods', '-l', 'app=web', '-o', 'json'])) as {
+      items: Array<{ metadata: { name: string }; spec: { nodeName: string } }>;
+    };
+    const [{ metadata, spec }] = found.items as [(typeof found.items)[0]];
+    const ask = (name: string): Promise<string> => kubectl(['exec', metadata.name, '--', '/web', 'lookup', name, '1']);
+    const name = 'registry.registry.svc.cluster.local';
+    const address = await kubectl(['-n', 'registry', 'get', 'service', 'registry', '-o', 'jsonpath={.spec.clusterIP}']);
+    expect(await ask(name)).toBe(`[${address}]`);
+    // It is this node's cache that has answered.
+    const metrics = await on(spec.nodeName, 'curl -s http://127.0.0.1:9253/metrics');
+    expect(metrics).toMatch(/^coredns_dns_requests_total\{[^}]*server="dns:\/\/169\.254\.20\.10:53"[^}]*\} [1-9]/m);
+    await kubectl(['-n', 'kube-system', 'delete', 'daemonset', 'coredns-cache', '--cascade=foreground', '--wait=true']);
+    expect(await ask(name)).toBe(`[${address}]`);
+    await deploy();
+    expect((await deploy()).totals.changed).toBe(0);
+  });
+});
+
+describe('add-ons whose images cannot be had here', () => {
+  const images = [
+    'headlamp/headlamp waits for its image ghcr.io/headlamp-k8s/headlamp:v0.45.0',
+    'logging-agents/fluentd waits for its image docker.io/fluent/fluentd-kubernetes-daemonset:v1.19.3-debian-elasticsearch9-1.1',
+    'logging/elasticsearch waits for its image docker.elastic.co/elasticsearch/elasticsearch:9.5.4',
+    expect.stringMatching(
+      /^logging\/elasticsearch-setup-\w+ waits for its image docker.elastic.co\/elasticsearch\/elasticsearch:9.5.4$/,
+    ),
+    'logging/kibana waits for its image docker.elastic.co/kibana/kibana:9.5.4',
+  ];
+
+  test('are taken by the API server with their pods, and wait for their images', async () => {
+    await edit((spec) => {
+      spec.setIn(['addons', 'dashboard'], { enabled: true, access: 'nodePort' });
+      spec.setIn(['addons', 'logging'], { enabled: true, size: '1Gi', memory: '256Mi' });
+    });
+    expect((await deploy()).waiting).toEqual(images);
+    const again = await deploy();
+    expect(again.totals.changed).toBe(0);
+    expect(again.waiting).toEqual(images);
+    for (const namespace of ['headlamp', 'logging', 'logging-agents']) {
+      // Pods that a level forbids are not made, and an event of their owner says so.
+      const events = await kubectl([
+        '-n',
+        namespace,
+        'get',
+        'events',
+        '--field-selector=reason=FailedCreate',
+        '-o',
+        'name',
+      ]);
+      expect(events).toBe('');
+      const phases = await kubectl(['-n', namespace, 'get', 'pods', '-o', 'jsonpath={.items[*].status.phase}']);
+      expect(new Set(phases.split(' '))).toEqual(new Set(['Pending']));
+    }
+  });
+
+  test('say so in status, which finds nothing else', async () => {
+    const { stdout } = await start(['status', '--cluster', labName, '--json']);
+    const { result } = JSON.parse(String(stdout)) as { result: ClusterStatus };
+    expect(result.problems.map(({ message }) => message).sort()).toEqual([
+      'elasticsearch has 0 of 1 pods available',
+      `fluentd has 0 of ${hosts.length} pods available`,
+      'headlamp has 0 of 1 pods available',
+      'kibana has 0 of 1 pods available',
+    ]);
+  });
+
+  test('their accounts may do what they are for', async () => {
+    const may = (account: string, ...what: string[]): Promise<string> =>
+      kubectl(['auth', 'can-i', ...what, `--as=system:serviceaccount:headlamp:${account}`]).catch(() => 'no');
+    expect(await may('headlamp-admin', 'delete', 'nodes')).toBe('yes');
+    expect(await may('headlamp-viewer', 'list', 'nodes')).toBe('yes');
+    expect(await may('headlamp-viewer', 'list', 'pods', '--all-namespaces')).toBe('yes');
+    expect(await may('headlamp-viewer', 'get', 'secrets', '--all-namespaces')).toBe('no');
+    expect(await may('headlamp-viewer', 'delete', 'pods')).toBe('no');
+    expect(await may('headlamp', 'list', 'pods')).toBe('no');
+  });
+
+  test('go as they came', async () => {
+    await edit((spec) => {
+      spec.deleteIn(['addons', 'dashboard']);
+      spec.deleteIn(['addons', 'logging']);
+    });
+    expect((await deploy()).waiting).toEqual([]);
+    const left = await kubectl(['get', 'namespaces,clusterroles,clusterrolebindings,persistentvolumes', '-o', 'name']);
+    expect(left.split('\n').filter((line) => /headlamp|logging|log-collector|elasticsearch/.test(line))).toEqual([]);
   });
 });
 

@@ -75,6 +75,7 @@ async function rendered(variables: object = {}): Promise<KubernetesObject[]> {
     k8s_pki_dir: path.join(base, 'pki'),
     k8s_dns_address: '10.254.0.2',
     k8s_dns_domain: 'cluster.local',
+    k8s_dns_cache_address: '',
     k8s_node_address: '172.24.8.71',
   };
   const rolesDir = path.join(packageRoot(), 'roles');
@@ -296,6 +297,21 @@ describe('the add-ons', () => {
     expect([...new Set(pods.flatMap(({ pod }) => pod.containers.map(({ image }) => image)))]).toEqual(
       Object.values(all.k8s_images),
     );
+  });
+});
+
+describe('the DNS cache', () => {
+  it('is on every node, in the network of the host, and asks CoreDNS over TCP', async () => {
+    const objects = await rendered({ k8s_dns_cache_address: '169.254.20.10' });
+    expect(keys(objects).slice(-2)).toEqual([
+      'ConfigMap/kube-system/coredns-cache',
+      'DaemonSet/kube-system/coredns-cache',
+    ]);
+    const corefile = find(objects, 'ConfigMap/kube-system/coredns-cache').data?.Corefile ?? '';
+    expect(corefile.match(/bind 169\.254\.20\.10/g)).toHaveLength(2);
+    expect(corefile.match(/forward \. 10\.254\.0\.2 \{\n\s*force_tcp/g)).toHaveLength(2);
+    const { spec } = find(objects, 'DaemonSet/kube-system/coredns-cache').spec.template;
+    expect(spec).toMatchObject({ hostNetwork: true, tolerations: [{ operator: 'Exists' }] });
   });
 });
 

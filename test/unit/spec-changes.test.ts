@@ -34,7 +34,7 @@ describe('forbiddenChanges', () => {
         kubelet: { maxPods: 50, config: { imageGCHighThresholdPercent: 90 } },
         runtime: { ...before.runtime, registryMirrors: { 'docker.io': ['https://mirror.example.com'] } },
         audit: { ...before.audit, enabled: false },
-        addons: { ...before.addons, coredns: { enabled: false, replicas: 1 } },
+        addons: { ...before.addons, coredns: { ...before.addons.coredns, enabled: false, replicas: 1 } },
         encryption: { provider: 'aescbc' },
         pki: { ...before.pki, certificateDays: 30 },
       }),

@@ -101,7 +101,7 @@ describe('resolveCluster', () => {
       encryption: { provider: 'secretbox' },
       audit: { enabled: true, maxAgeDays: 30, maxBackups: 10, maxSizeMiB: 100, policyFile: undefined },
       addons: {
-        coredns: { enabled: true, replicas: 2 },
+        coredns: { enabled: true, replicas: 2, nodeCache: { enabled: false, address: '169.254.20.10' } },
         metricsServer: { enabled: false, replicas: 1 },
         localPath: { enabled: false, directory: '/data/k8s/volumes', className: 'local-path', defaultClass: true },
         registry: { enabled: false, name: 'registry.cluster.local', nodePort: 30500, size: '20Gi' },

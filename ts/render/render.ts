@@ -166,6 +166,7 @@ function groupVariables(cluster: Cluster): object {
     masters_certificate_days: cluster.pki.certificateDays,
     addons_coredns_enabled: coredns.enabled,
     addons_coredns_replicas: coredns.replicas,
+    k8s_dns_cache_address: coredns.enabled && coredns.nodeCache.enabled ? coredns.nodeCache.address : '',
     addons_metrics_server_enabled: metricsServer.enabled,
     addons_metrics_server_replicas: metricsServer.replicas,
     addons_local_path_enabled: localPath.enabled,

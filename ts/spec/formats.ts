@@ -225,6 +225,12 @@ export const registryUrl: Check = (value) => {
   };
 };
 
+/** An IPv4 address that no router passes on (RFC 3927). */
+export const linkLocalAddress: Check = (value) => {
+  if (isAddress(value) && value.startsWith('169.254.')) return undefined;
+  return { message: `${quoted(value)} is not a link-local IPv4 address`, hint: 'write one such as 169.254.20.10' };
+};
+
 /** HOST[:PORT] of a container registry, as it stands in an image's name. */
 export const registryName: Check = (value) => {
   const [, host, port] = /^(.*?)(?::(\d{1,5}))?$/.exec(value) ?? [];

@@ -287,6 +287,15 @@ export const specSchema = z
             nodesPerReplica: whole(0, 5000)
               .default(16)
               .describe('One pod for each so many nodes, where that is more than replicas; 0: always replicas.'),
+            nodeCache: z
+              .strictObject({
+                enabled: z.boolean().default(false).describe('Deploy it.'),
+                address: text(formats.linkLocalAddress)
+                  .default('169.254.20.10')
+                  .describe('Link-local address that it answers at on every node.'),
+              })
+              .prefault({})
+              .describe('A DNS cache on every node, which pods ask first.'),
           })
           .prefault({})
           .describe('DNS of the cluster.'),

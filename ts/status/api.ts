@@ -125,6 +125,7 @@ function judgeWorkloads(cluster: Cluster, { workloads }: ApiView, { problems }: 
   const { coredns, metricsServer, localPath, registry, dashboard, logging } = cluster.addons;
   const expected = [
     ...(coredns.enabled ? ['coredns'] : []),
+    ...(coredns.enabled && coredns.nodeCache.enabled ? ['coredns-cache'] : []),
     ...(metricsServer.enabled ? ['metrics-server'] : []),
     ...(localPath.enabled ? ['local-path-provisioner'] : []),
     ...(registry.enabled ? ['registry'] : []),

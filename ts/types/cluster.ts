@@ -42,6 +42,7 @@ export interface Addons {
     readonly enabled: boolean;
     /** Number of pods, for the number of nodes that the cluster has. */
     readonly replicas: number;
+    readonly nodeCache: { readonly enabled: boolean; readonly address: string };
   };
   readonly metricsServer: { readonly enabled: boolean; readonly replicas: number };
   readonly localPath: {
