@@ -5,7 +5,8 @@ const onLab = {
   fileParallelism: false,
   maxWorkers: 1,
   sequence: { concurrent: false },
-  testTimeout: 600_000,
+  // The longest, eleven deployments of five hosts, takes ten minutes where something else has the cores as well.
+  testTimeout: 1_200_000,
   hookTimeout: 1_800_000,
 };
 

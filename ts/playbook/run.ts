@@ -220,14 +220,17 @@ async function notBegun(run: PlaybookRun, logStart: number, code: number | undef
   });
 }
 
-/** The last lines that the run has added to the log. */
+/** The error that ends what the run has added to the log; where there is none that Ansible marks as one, the last lines. */
 async function tail(file: string, start: number): Promise<string> {
   const log = await open(file, 'r');
   try {
     const { size } = await log.stat();
     const from = Math.max(start, size - 4000);
     const { buffer } = await log.read(Buffer.alloc(size - from), 0, size - from, from);
-    return buffer.toString('utf8').trim().split('\n').slice(-8).join('\n');
+    const lines = buffer.toString('utf8').trim().split('\n');
+    // `ERROR!` before ansible-core 2.19, `[ERROR]:` from then on.
+    const error = lines.findLastIndex((line) => /^(?:ERROR!|\[ERROR\]:)/.test(line));
+    return (error === -1 ? lines.slice(-8) : lines.slice(error, error + 12)).join('\n');
   } finally {
     await log.close();
   }

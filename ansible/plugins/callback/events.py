@@ -229,6 +229,8 @@ class CallbackModule(CallbackBase):
         self._fd = None
         self._play = None
         self._started = {}
+        # Of loops that go on, by host and task.
+        self._items = {}
         self._counts = {}
 
     def set_options(self, task_keys=None, var_options=None, direct=None):
@@ -343,14 +345,15 @@ class CallbackModule(CallbackBase):
 
         counts = self._counts.setdefault(host, {"evaluated": 0, "items": 0})
         counts["evaluated"] += 1
-        counts["items"] += len(items)
+        number = max(len(items), self._items.pop((host, task._uuid), 0))
+        counts["items"] += number
         started = self._started.pop((host, task._uuid), None)
         fields = {
             "task": task._uuid,
             "host": host,
             "status": status,
             "duration": 0 if started is None else int((time.monotonic() - started) * 1000),
-            "items": len(items) or None,
+            "items": number or None,
             "items_changed": sum(1 for item in items if item.get("changed")) or None,
             # Told by the status as well, unless the playbook goes on without the host (`ignore_unreachable`).
             "unreachable": unreachable,
@@ -396,6 +399,17 @@ class CallbackModule(CallbackBase):
         unit = source.get("unit") or (units[0] if units else None)
         cause["unit"] = clean_text(unit, 200) if isinstance(unit, str) else None
         return cause
+
+    def _item(self, outcome):
+        # `host` and `task` are public from ansible-core 2.19 on.
+        key = (
+            (getattr(outcome, "host", None) or outcome._host).get_name(),
+            (getattr(outcome, "task", None) or outcome._task)._uuid,
+        )
+        self._items[key] = self._items.get(key, 0) + 1
+
+    # Before ansible-core 2.19 the result of a loop with no_log does not say how many items there were.
+    v2_runner_item_on_ok = v2_runner_item_on_failed = v2_runner_item_on_skipped = _item
 
     def v2_runner_on_ok(self, result):
         self._result(result, "changed" if result.is_changed() else "ok")
