@@ -72,7 +72,7 @@ describe('the catalog', () => {
         message: 'the catalog has no artifacts for Kubernetes 1.34.8',
         code: 'artifacts-no-lane',
         exitCode: 2,
-        next: `Use a version of 1.35, 1.36; the catalog's default is 1.36.4.`,
+        next: `Use a version of 1.35, 1.36, 1.37; the catalog's default is 1.36.4.`,
       }),
     );
     expect(() => componentsFor(catalog, 'latest')).toThrow('the catalog has no artifacts for Kubernetes latest');

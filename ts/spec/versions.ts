@@ -5,11 +5,8 @@
  */
 import semver from 'semver';
 
-/** The minors that upstream supports. */
+/** The minors that upstream supports; the catalog has a lane for each. */
 export const supportedMinors: readonly string[] = ['1.35', '1.36', '1.37'];
-
-/** The minors of those that this release has a catalog of artifacts for. */
-export const deployableMinors: readonly string[] = ['1.35', '1.36'];
 
 /** What a spec gets that names no version. */
 export const defaultVersion = '1.36.4';
@@ -25,12 +22,9 @@ export function minorOf(version: string): string {
 /** Why a version cannot be deployed and which one can; undefined where it can. */
 export function versionFault(version: string): { message: string; hint: string } | undefined {
   const minor = minorOf(version);
-  if (deployableMinors.includes(minor)) return undefined;
+  if (supportedMinors.includes(minor)) return undefined;
   const range = `${supportedMinors[0]} to ${supportedMinors.at(-1)}`;
   const hint = `the nearest version that this release deploys is ${defaultVersion}`;
-  if (supportedMinors.includes(minor)) {
-    return { message: `"${version}" is supported upstream, but this release has no artifacts for ${minor} yet`, hint };
-  }
   if (semver.lt(`${minor}.0`, `${supportedMinors[0]}.0`)) {
     const ended = endOfLife[minor];
     const reason = ended === undefined ? 'is out of upstream support' : `reached its end of life on ${ended}`;
