@@ -53,12 +53,12 @@ beforeAll(async () => {
 
   const { plan, home: labHome } = await lab();
   const addresses = new Map(plan.hosts.map(({ name, address }) => [name, address]));
-  const hosts = (await readFile(path.join(docs, 'hosts.ini'), 'utf8'))
+  const hosts = (await readFile(path.join(docs, 'hosts'), 'utf8'))
     .split('\n')
     // Of the documented inventory, the hosts that this lab has.
     .filter((line) => !/^k8s(master0[23]|node02) /.test(line))
     .map((line) => line.replace(/^(\S+) ansible_host=.*/, (_, name) => `${name} ansible_host=${addresses.get(name)}`));
-  await writeFile(path.join(inventory, 'hosts.ini'), hosts.join('\n'));
+  await writeFile(path.join(inventory, 'hosts'), hosts.join('\n'));
 
   const cluster = await loadCluster(home);
   const rendered = parse(renderCluster(cluster).get('group_vars/all.yml') as string) as Record<string, unknown>;
