@@ -44,7 +44,7 @@ try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.backends import default_backend
-    from cryptography.hazmat.primitives.asymmetric import padding
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
     HAS_CRYPTOGRAPHY = True
 except ImportError:
@@ -72,8 +72,21 @@ def not_after(certificate):
     return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
 
 
+def verify_signature(certificate, key):
+    """Raise InvalidSignature unless this key has signed the certificate: RSA, as the CLI's CAs, or a team's own of another
+    kind. (verify_directly_issued_by of cryptography 40 is too new for the supported systems.)"""
+    signed = [certificate.signature, certificate.tbs_certificate_bytes]
+    if isinstance(key, rsa.RSAPublicKey):
+        key.verify(*signed, padding.PKCS1v15(), certificate.signature_hash_algorithm)
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(*signed, ec.ECDSA(certificate.signature_hash_algorithm))
+    else:
+        # Ed25519 and Ed448, whose hash is part of the algorithm.
+        key.verify(*signed)
+
+
 def fault(pem, issuer, now):
-    """What is wrong with the certificate, or None. The issuer's key is RSA, as all CAs of this project are."""
+    """What is wrong with the certificate, or None."""
     try:
         certificate = x509.load_pem_x509_certificate(pem, default_backend())
     except ValueError:
@@ -84,12 +97,7 @@ def fault(pem, issuer, now):
     try:
         if certificate.issuer != issuer.subject:
             raise InvalidSignature
-        issuer.public_key().verify(
-            certificate.signature,
-            certificate.tbs_certificate_bytes,
-            padding.PKCS1v15(),
-            certificate.signature_hash_algorithm,
-        )
+        verify_signature(certificate, issuer.public_key())
     except InvalidSignature:
         return "was not signed by the CA that signs now"
     return None

@@ -7,7 +7,7 @@ import plugins_path  # noqa: F401
 from ansible_collections.k8s_ans.cluster.plugins.modules import kubelet_state
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 NOW = datetime.datetime(2026, 11, 24, 8, 0, tzinfo=datetime.timezone.utc)
@@ -21,11 +21,11 @@ def name(text):
 def issue(subject, issuer, public, signer, end):
     builder = x509.CertificateBuilder().subject_name(name(subject)).issuer_name(name(issuer)).public_key(public)
     builder = builder.serial_number(7).not_valid_before(NOW - 10 * DAY).not_valid_after(end)
-    return builder.sign(signer, hashes.SHA256())
+    return builder.sign(signer, None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256())
 
 
-def authority(subject):
-    key = rsa.generate_private_key(65537, 2048)
+def authority(subject, key=None):
+    key = key or rsa.generate_private_key(65537, 2048)
     return key, issue(subject, subject, key.public_key(), key, NOW + 100 * DAY)
 
 
@@ -54,6 +54,13 @@ class Judge(unittest.TestCase):
     def test_good(self):
         self.assertEqual(self.judge(self.leaf()), '')
         self.assertEqual(self.judge(self.leaf(), self.leaf()), '')
+
+    def test_a_ca_of_another_kind(self):
+        for make in (lambda: ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate):
+            key, certificate = authority('corporate-ca', make())
+            leaf = self.leaf('corporate-ca', key)
+            self.assertEqual(self.judge(leaf, leaf, certificate), '')
+            self.assertIn('was not signed by the CA', self.judge(self.leaf('corporate-ca', make()), None, certificate))
 
     def test_none(self):
         self.assertEqual(self.judge(None), 'it has no client certificate')
