@@ -52,6 +52,7 @@ async function status(
   const again = `k8s-ans status${options.cluster ? ` --cluster ${options.cluster}` : ''}`;
 
   let observations: Observation[] = [];
+  let seen = new Date();
   let compared: string[] = [];
   let driftError: string | undefined;
   // No lock: it changes nothing, and a cluster that is being changed may be looked at.
@@ -61,8 +62,10 @@ async function status(
       current,
       async (shadow) => {
         observations = readObservations(await lookAtHosts(shadow, options.limit), shadow.events);
+        // What was seen is judged by the time at which it was seen: the comparison may take longer than a lease lives.
+        seen = new Date();
         // Shown before the comparison, which takes longer and says nothing of whether the cluster works.
-        console.print(`\n${formatStatus(judgeCluster({ cluster, observations, days, now: new Date() }), text)}`);
+        console.print(`\n${formatStatus(judgeCluster({ cluster, observations, days, now: seen }), text)}`);
         if (!options.drift) return;
         compared = observations.flatMap(({ host, findings }) => (findings ? [host] : []));
         driftError = await checkDrift(shadow, compared, again);
@@ -73,7 +76,7 @@ async function status(
   if (done.error !== undefined) finishRun(context, done, again);
   const drift = options.drift ? driftOf(planOf(done.report, []), compared, driftError) : undefined;
   if (drift) console.print(`\n${formatDrift(drift, console.color)}`);
-  const found = judgeCluster({ cluster, observations, drift, days, now: new Date() });
+  const found = judgeCluster({ cluster, observations, drift, days, now: seen });
   console.result('status', found);
   return found.healthy ? ExitCode.done : ExitCode.runFailed;
 }
