@@ -6,7 +6,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parse } from 'yaml';
 import { type BuildOptions, buildComponent } from '../../ts/artifacts/build.js';
-import { addonsOf, type Component, componentsFor, loadCatalog } from '../../ts/artifacts/catalog.js';
+import { type Component, componentsFor, everyChoice, loadCatalog } from '../../ts/artifacts/catalog.js';
 import { exclusively, makeFolder, readFolder } from '../../ts/artifacts/files.js';
 import { prepareArtifacts } from '../../ts/artifacts/prepare.js';
 import { packageRoot } from '../../ts/types/package.js';
@@ -72,7 +72,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const component = (name: string): Component =>
-  componentsFor(loadCatalog(), '1.36.4', addonsOf(loadCatalog())).find((one) => one.name === name) as Component;
+  componentsFor(loadCatalog(), '1.36.4', everyChoice(loadCatalog())).find((one) => one.name === name) as Component;
 
 function options(overrides: Partial<BuildOptions> = {}): BuildOptions {
   return {
@@ -279,6 +279,7 @@ describe.runIf(onAmd64)('prepareArtifacts with source build', () => {
         kubernetes: { version: '1.36.4', minor: '1.36', featureGates: {} },
         artifacts: { source: { kind: 'build' } },
         addons: exampleCluster().addons,
+        runtime: exampleCluster().runtime,
       },
       home: { lock: path.join(folder, 'artifacts.lock') },
       architectures: ['amd64'],

@@ -2,10 +2,10 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import {
-  addonsOf,
   clusterComponents,
   componentsFor,
   defaultVersion,
+  everyChoice,
   fill,
   isOnlyPulled,
   loadCatalog,
@@ -90,13 +90,15 @@ describe('the catalog', () => {
       'cni-plugins': ['github.com/containernetworking/plugins', 'v1.9.1'],
       'flannel-cni': ['github.com/containernetworking/plugins', 'v0.9.1'],
       flannel: ['github.com/flannel-io/flannel', 'v0.28.9'],
+      docker: ['github.com/moby/moby/v2', 'v2.0.0-beta.24'],
+      'cri-dockerd': ['github.com/Mirantis/cri-dockerd', 'v0.4.0'],
       coredns: ['github.com/coredns/coredns', 'v1.14.2'],
       pause: ['k8s.io/kubernetes', 'v1.36.4'],
       'metrics-server': ['sigs.k8s.io/metrics-server', 'v0.9.0'],
       'local-path-provisioner': ['github.com/rancher/local-path-provisioner', 'v0.0.30'],
       registry: ['github.com/distribution/distribution/v3', 'v3.1.2'],
     };
-    const all = componentsFor(catalog, '1.36.4', addonsOf(catalog));
+    const all = componentsFor(catalog, '1.36.4', everyChoice(catalog));
     const pulled = all.filter(isOnlyPulled).map(({ name }) => name);
     expect(pulled).toEqual(['headlamp', 'elasticsearch', 'kibana', 'fluentd', 'fluent-bit']);
     const built = all.filter((component) => !isOnlyPulled(component));
@@ -115,15 +117,23 @@ describe('the catalog', () => {
   });
 
   it('has components of add-ons for the clusters that have these switched on', () => {
-    const { kubernetes, addons } = exampleCluster();
+    const { kubernetes, addons, runtime } = exampleCluster();
     const added = (own: Partial<typeof addons>): string[] =>
-      clusterComponents(catalog, { kubernetes, addons: { ...addons, ...own } })
+      clusterComponents(catalog, { kubernetes, runtime, addons: { ...addons, ...own } })
         .map(({ name }) => name)
         .slice(components.length);
-    expect(Object.keys(addons)).toEqual(['coredns', ...addonsOf(catalog)]);
+    expect(Object.keys(addons)).toEqual(['coredns', ...everyChoice(catalog).addons]);
     expect(added({})).toEqual([]);
     expect(added({ registry: { ...addons.registry, enabled: true } })).toEqual(['registry']);
     expect(added({ metricsServer: { enabled: true, replicas: 1 } })).toEqual(['metrics-server']);
+  });
+
+  it('has those of Docker for the clusters that run it', () => {
+    const { runtime, ...cluster } = exampleCluster();
+    const names = (type: 'containerd' | 'docker'): string[] =>
+      clusterComponents(catalog, { ...cluster, runtime: { ...runtime, type } }).map(({ name }) => name);
+    const common = names('containerd');
+    expect(names('docker').filter((name) => !common.includes(name))).toEqual(['docker', 'cri-dockerd']);
   });
 
   it('names a placeholder that has no value', () => {

@@ -66,7 +66,7 @@ describe('artifacts list', () => {
     await artifacts('list', '--arch', 'arm64');
     expect(said[0]).toContain('etcd-v3.6.14-linux-arm64.tar.gz');
     expect(said[0]).not.toContain('amd64');
-    expect(said[1]).toBe('14 digests are open: `k8s-ans artifacts lock` takes them from their publishers.');
+    expect(said[1]).toBe('15 digests are open: `k8s-ans artifacts lock` takes them from their publishers.');
     expect(results).toEqual([['artifacts', { kubernetes: '1.36.4', files: expect.any(Array) }]]);
   });
 
@@ -152,7 +152,7 @@ describe('artifacts build', () => {
     await expect(artifacts('build', '--component', 'etcdd')).rejects.toMatchObject({
       message: 'there is no component etcdd',
       exitCode: 2,
-      next: 'Use some of kubernetes, etcd, containerd, runc, cri-tools, cni-plugins, flannel-cni, flannel, coredns, pause, metrics-server, local-path-provisioner, registry, headlamp, elasticsearch, kibana, fluentd, fluent-bit.',
+      next: 'Use some of kubernetes, etcd, containerd, runc, cri-tools, cni-plugins, flannel-cni, flannel, docker, cri-dockerd, coredns, pause, metrics-server, local-path-provisioner, registry, headlamp, elasticsearch, kibana, fluentd, fluent-bit.',
     });
     await expect(artifacts('build', '--kubernetes', '1.36.1')).rejects.toMatchObject({
       message: 'the catalog pins no Go modules for kubernetes 1.36.1',

@@ -18,7 +18,7 @@ const kubelet = 'dl.k8s.io/release/v1.36.4/bin/linux/amd64/kubelet';
 const kubeletUrl = `https://${kubelet}`;
 const kubeletDigest = sha256(binaryContent('kubelet', 'amd64'));
 const components = componentsFor(openCatalog(), version);
-const { addons } = exampleCluster();
+const { addons, runtime } = exampleCluster();
 
 // Each test handles some thirty files; a busy machine takes its time.
 vi.setConfig({ testTimeout: 60_000 });
@@ -45,7 +45,7 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 function options(overrides: Partial<PrepareOptions> & { source?: ArtifactSource } = {}): PrepareOptions {
   const { source = { kind: 'mirror', url: `${server.url}/mirror` }, ...rest } = overrides;
   return {
-    cluster: { kubernetes: { version, minor: '1.36', featureGates: {} }, artifacts: { source }, addons },
+    cluster: { kubernetes: { version, minor: '1.36', featureGates: {} }, artifacts: { source }, addons, runtime },
     home: { lock: lockFile },
     architectures: ['amd64'],
     signal: new AbortController().signal,

@@ -33,6 +33,7 @@ const cluster = (source: object) => ({
   kubernetes: { version, minor: '1.36', featureGates: {} },
   artifacts: { source: source as { kind: 'auto' } },
   addons: exampleCluster().addons,
+  runtime: exampleCluster().runtime,
 });
 
 const write = async (file: string) =>

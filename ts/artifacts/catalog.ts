@@ -43,12 +43,15 @@ const buildSchema = z.strictObject({
 const componentSchema = z.strictObject({
   /** The add-on that it belongs to, by its key in the spec; without one, every cluster has the component. */
   addon: z.string().optional(),
+  /** The container runtime that it belongs to; without one, clusters with any. */
+  runtime: z.string().optional(),
   /** Its version where no lane says another. */
   version: z.string().optional(),
   upstream: z
     .strictObject({
       url: z.url(),
-      checksum: z.url(),
+      /** The publisher's checksum file. Without one the digests must stand in the catalog. */
+      checksum: z.url().optional(),
       checksumFormat: z.enum(['sums', 'github-release']).default('sums'),
       cosign: z
         .strictObject({ signature: z.url(), certificate: z.url(), identity: z.string(), issuer: z.string() })
@@ -104,6 +107,8 @@ export interface Component {
   readonly name: string;
   /** The add-on that it belongs to. */
   readonly addon: string | undefined;
+  /** The container runtime that it belongs to, where that is not every cluster's. */
+  readonly runtime: string | undefined;
   readonly version: string;
   readonly binaries: ReadonlyArray<ComponentBinary>;
   readonly image: ComponentImage | undefined;
@@ -145,7 +150,8 @@ export interface UpstreamFile {
   /** The file's name in the URL. */
   readonly name: string;
   readonly url: string;
-  readonly checksum: string;
+  /** The publisher's checksum file, if there is one. */
+  readonly checksum: string | undefined;
   readonly checksumFormat: 'sums' | 'github-release';
   readonly cosign:
     | { readonly signature: string; readonly certificate: string; readonly identity: string; readonly issuer: string }
@@ -161,25 +167,42 @@ export function loadCatalog(file = path.join(packageRoot(), 'artifacts', 'catalo
   return catalogSchema.parse(parse(readFileSync(file, 'utf8')));
 }
 
-/** The components that this cluster needs: those of all clusters, and those of the add-ons that it has. */
-export function clusterComponents(catalog: Catalog, cluster: Pick<Cluster, 'kubernetes' | 'addons'>): Component[] {
-  const addons = Object.entries(cluster.addons).flatMap(([name, { enabled }]) => (enabled ? [name] : []));
-  return componentsFor(catalog, cluster.kubernetes.version, addons);
+/** What a cluster has beyond that which all have. */
+export interface ComponentChoice {
+  readonly addons: ReadonlyArray<string>;
+  readonly runtimes: ReadonlyArray<string>;
 }
 
-/** All add-ons that the catalog has components for. */
-export function addonsOf(catalog: Catalog): string[] {
-  return [...new Set(Object.values(catalog.components).flatMap(({ addon }) => addon ?? []))];
+/** The components that this cluster needs: those of all clusters, and those of its add-ons and its runtime. */
+export function clusterComponents(
+  catalog: Catalog,
+  cluster: Pick<Cluster, 'kubernetes' | 'addons' | 'runtime'>,
+): Component[] {
+  const addons = Object.entries(cluster.addons).flatMap(([name, { enabled }]) => (enabled ? [name] : []));
+  return componentsFor(catalog, cluster.kubernetes.version, { addons, runtimes: [cluster.runtime.type] });
+}
+
+/** All add-ons and runtimes that the catalog has components for. */
+export function everyChoice(catalog: Catalog): ComponentChoice {
+  const all = Object.values(catalog.components);
+  return {
+    addons: [...new Set(all.flatMap(({ addon }) => addon ?? []))],
+    runtimes: [...new Set(all.flatMap(({ runtime }) => runtime ?? []))],
+  };
 }
 
 /**
- * The components of a cluster with this Kubernetes version (without the leading v) and these add-ons, in the catalog's
- * order.
+ * The components of a cluster with this Kubernetes version (without the leading v), these add-ons and runtimes, in the
+ * catalog's order.
  *
  * A patch version other than the lane's is allowed: its digests are open. Throws a usage error for a minor that the
  * catalog has no lane for.
  */
-export function componentsFor(catalog: Catalog, kubernetes: string, addons: ReadonlyArray<string> = []): Component[] {
+export function componentsFor(
+  catalog: Catalog,
+  kubernetes: string,
+  { addons, runtimes }: ComponentChoice = { addons: [], runtimes: [] },
+): Component[] {
   const parsed = semver.parse(kubernetes);
   const lane = parsed === null ? undefined : catalog.lanes[`${parsed.major}.${parsed.minor}`];
   if (lane === undefined) {
@@ -190,7 +213,8 @@ export function componentsFor(catalog: Catalog, kubernetes: string, addons: Read
     });
   }
   const wanted = Object.entries(catalog.components).filter(
-    ([, { addon }]) => addon === undefined || addons.includes(addon),
+    ([, { addon, runtime }]) =>
+      (addon === undefined || addons.includes(addon)) && (runtime === undefined || runtimes.includes(runtime)),
   );
   return wanted.map(([name, entry]) => {
     const version = name === 'kubernetes' ? kubernetes : (lane[name] ?? entry.version);
@@ -215,11 +239,14 @@ export function fill(template: string, values: Readonly<Record<string, string | 
   });
 }
 
+/** What `uname -m` says, which some publishers name their files by. */
+const machines: Readonly<Record<Architecture, string>> = { amd64: 'x86_64', arm64: 'aarch64' };
+
 function component(name: string, version: string, entry: Catalog['components'][string]): Component {
   const known = entry.digests[version];
   const file = (architecture: Architecture, key: string, binaries: typeof entry.binaries): UpstreamFile[] => {
     if (entry.upstream === undefined) return [];
-    const values = { version, arch: architecture, binary: key };
+    const values = { version, arch: architecture, machine: machines[architecture], binary: key };
     const { upstream } = entry;
     const url = fill(upstream.url, values);
     return [
@@ -230,7 +257,7 @@ function component(name: string, version: string, entry: Catalog['components'][s
         architecture,
         name: path.posix.basename(new URL(url).pathname),
         url,
-        checksum: fill(upstream.checksum, values),
+        checksum: upstream.checksum === undefined ? undefined : fill(upstream.checksum, values),
         checksumFormat: upstream.checksumFormat,
         cosign: upstream.cosign && {
           ...upstream.cosign,
@@ -248,6 +275,7 @@ function component(name: string, version: string, entry: Catalog['components'][s
   return {
     name,
     addon: entry.addon,
+    runtime: entry.runtime,
     version,
     binaries: entry.binaries.map(({ name, groups, dest }) => ({ name, groups, dest })),
     image: entry.image && { ...entry.image, name, ref: fill(entry.image.ref, { version }) },

@@ -1,13 +1,13 @@
 /** The artifacts of a cluster: what other parts of the CLI use. */
 export { type BuiltComponent, buildComponent } from './build.js';
 export {
-  addonsOf,
   type Catalog,
   type Component,
   canBeBuilt,
   clusterComponents,
   componentsFor,
   defaultVersion,
+  everyChoice,
   isOnlyPulled,
   loadCatalog,
 } from './catalog.js';

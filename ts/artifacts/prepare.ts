@@ -21,7 +21,7 @@ import { autoBuilds, type ChosenSource, chooseSource, describeSource } from './s
 import { hasCosign } from './verify.js';
 
 export interface PrepareOptions {
-  readonly cluster: Pick<Cluster, 'kubernetes' | 'artifacts' | 'addons'>;
+  readonly cluster: Pick<Cluster, 'kubernetes' | 'artifacts' | 'addons' | 'runtime'>;
   readonly home: Pick<ClusterHome, 'lock'>;
   readonly architectures: ReadonlyArray<Architecture>;
   readonly signal: AbortSignal;
@@ -160,7 +160,7 @@ export async function prepareArtifacts(options: PrepareOptions): Promise<Prepare
  * What pods name the images by, as the last preparation left it in artifacts.lock; for operations that need nothing else.
  */
 export async function imageReferences(
-  cluster: Pick<Cluster, 'kubernetes' | 'artifacts' | 'addons'>,
+  cluster: Pick<Cluster, 'kubernetes' | 'artifacts' | 'addons' | 'runtime'>,
   home: Pick<ClusterHome, 'lock'>,
   catalog: Catalog = loadCatalog(),
 ): Promise<Record<string, string>> {

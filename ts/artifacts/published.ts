@@ -62,12 +62,20 @@ export async function expectedDigest(file: UpstreamFile, options: PublishedOptio
   if (stated !== undefined) return stated;
   throw environmentError(`nobody states a sha256 for ${file.name}, and nothing is installed without one`, {
     code: 'artifact-no-digest',
-    where: source.kind === 'directory' ? source.path : sourceUrl(source, file.checksum),
-    next:
-      source.kind === 'directory'
-        ? `Put the publisher's checksum file beside it (${path.posix.basename(file.checksum)}), or a SHA256SUMS of your own.`
-        : 'The checksum file does not name it. Use another version or source.',
+    where: source.kind === 'directory' ? source.path : sourceUrl(source, file.checksum ?? file.url),
+    next: undigested(file, source),
   });
+}
+
+function undigested({ checksum }: UpstreamFile, source: PublishedSource): string {
+  if (source.kind === 'directory') {
+    const published =
+      checksum === undefined ? '' : `the publisher's checksum file (${path.posix.basename(checksum)}) or `;
+    return `Put ${published}a SHA256SUMS of your own beside it.`;
+  }
+  return checksum === undefined
+    ? 'Its publisher states none. Use the version that the catalog has a digest of, or a directory with a SHA256SUMS of your own.'
+    : 'The checksum file does not name it. Use another version or source.';
 }
 
 /** The verified binaries of a published file, by name. Freezes file and binaries in the lock. */
@@ -243,6 +251,7 @@ async function copyToCache(
 }
 
 async function digestOnline(file: UpstreamFile, options: PublishedOptions): Promise<Digest | undefined> {
+  if (file.checksum === undefined) return undefined;
   const url = sourceUrl(options.source, file.checksum);
   const text = await fetchText(url, options.signal, options.limits);
   const read = file.checksumFormat === 'github-release' ? digestFromRelease : digestFromSums;
@@ -251,12 +260,13 @@ async function digestOnline(file: UpstreamFile, options: PublishedOptions): Prom
 }
 
 async function digestInFolder(root: string, file: UpstreamFile): Promise<Digest | undefined> {
-  const name = path.posix.basename(new URL(file.checksum).pathname);
-  const published = await firstFile(directoryCandidates(root, { ...file, url: file.checksum, name }));
-  if (published !== undefined) {
+  const { checksum } = file;
+  if (checksum !== undefined) {
+    const name = path.posix.basename(new URL(checksum).pathname);
+    const published = await firstFile(directoryCandidates(root, { ...file, url: checksum, name }));
     const read = file.checksumFormat === 'github-release' ? digestFromRelease : digestFromSums;
-    const sha256 = read(await readFile(published, 'utf8'), file.name);
-    if (sha256 !== undefined) return { sha256, from: published };
+    const sha256 = published === undefined ? undefined : read(await readFile(published, 'utf8'), file.name);
+    if (sha256 !== undefined && published !== undefined) return { sha256, from: published };
   }
   const found = await firstFile(directoryCandidates(root, file));
   const sha256 = found === undefined ? undefined : await sumBeside(found);

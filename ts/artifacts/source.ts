@@ -108,10 +108,13 @@ async function silentHosts(
   signal: AbortSignal,
   probe: typeof answers,
 ): Promise<string[]> {
-  // One file of each host; checksum files are small.
+  // One file of each host; checksum files are small, and of the others only the head is read.
   const urls = new Map<string, string>();
   for (const component of components) {
-    for (const { checksum } of component.files('amd64')) urls.set(new URL(checksum).host, checksum);
+    for (const { checksum, url } of component.files('amd64')) {
+      const asked = checksum ?? url;
+      urls.set(new URL(asked).host, asked);
+    }
   }
   const results = await Promise.all(
     [...urls].map(async ([host, url]) => ((await probe(url, probeMs, signal)) ? undefined : host)),

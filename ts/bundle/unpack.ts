@@ -5,10 +5,10 @@ import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import {
   type ArtifactLock,
-  addonsOf,
   type Catalog,
   cachedFile,
   componentsFor,
+  everyChoice,
   type LockedArtifact,
   loadCatalog,
   lockedArtifacts,
@@ -77,7 +77,7 @@ async function lackingArtifacts(
   { cache, catalog = loadCatalog() }: UnpackOptions,
 ): Promise<LockedArtifact[]> {
   // Whichever add-ons it was made with.
-  const components = componentsFor(catalog, kubernetes, addonsOf(catalog));
+  const components = componentsFor(catalog, kubernetes, everyChoice(catalog));
   const lacking: LockedArtifact[] = [];
   for (const architecture of lock.architectures) {
     for (const artifact of lockedArtifacts(components, architecture, lock, cache)) {

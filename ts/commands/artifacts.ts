@@ -4,13 +4,13 @@ import Table from 'cli-table3';
 import { InvalidArgumentError } from 'commander';
 import {
   ArtifactLock,
-  addonsOf,
   buildComponent,
   type Component,
   canBeBuilt,
   clusterComponents,
   componentsFor,
   defaultVersion,
+  everyChoice,
   isOnlyPulled,
   type ListedFile,
   listFiles,
@@ -230,8 +230,8 @@ async function bundle(context: CommandContext, options: BundleOptions): Promise<
 }
 
 async function build(context: CommandContext, options: VersionOptions & { component?: string[] }): Promise<void> {
-  const { version, components: all } = await wanted(context, options);
-  const components = chosenComponents(all, options.component);
+  const { version, home, components: all } = await wanted(context, options);
+  const components = chosenComponents(all, home !== undefined, options.component);
   const { console, env, signal } = context;
   console.info(`Building Kubernetes ${version} and what goes with it into ${cacheRoot(env)}/build.`);
   const done = [];
@@ -252,9 +252,15 @@ async function build(context: CommandContext, options: VersionOptions & { compon
   console.result('artifacts-build', { kubernetes: version, builds: done });
 }
 
-function chosenComponents(all: ReadonlyArray<Component>, names: string[] | undefined): ReadonlyArray<Component> {
+/** Those that are named, else all of the cluster; without one, those that every cluster has. */
+function chosenComponents(
+  all: ReadonlyArray<Component>,
+  ofCluster: boolean,
+  names: string[] | undefined,
+): ReadonlyArray<Component> {
   if (names === undefined) {
-    const ours = all.filter((component) => !isOnlyPulled(component));
+    const every = all.filter(({ addon, runtime }) => ofCluster || (addon === undefined && runtime === undefined));
+    const ours = every.filter((component) => !isOnlyPulled(component));
     return ours.every(canBeBuilt) ? ours : refuseUnpinned(ours);
   }
   return names.map((name) => {
@@ -287,7 +293,7 @@ async function wanted(context: CommandContext, options: VersionOptions): Promise
   const alone = (version: string): Wanted => ({
     version,
     home: undefined,
-    components: componentsFor(catalog, version, addonsOf(catalog)),
+    components: componentsFor(catalog, version, everyChoice(catalog)),
   });
   if (options.kubernetes !== undefined) return alone(options.kubernetes.replace(/^v/, ''));
   let home: ClusterHome;
