@@ -130,6 +130,11 @@ export async function kubectl(args: ReadonlyArray<string>, input?: string): Prom
   return result.stdout;
 }
 
+/** kubectl, for what goes on while a test looks at it; to be killed by the caller. */
+export function startKubectl(args: ReadonlyArray<string>) {
+  return execa(binary('kubectl'), ['--kubeconfig', home.kubeconfig, ...args], { reject: false, all: true });
+}
+
 /** Asks until it is so; the error is the last one seen. */
 export async function eventually<T>(seconds: number, look: () => Promise<T>): Promise<T> {
   const deadline = Date.now() + seconds * 1000;

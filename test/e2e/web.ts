@@ -10,8 +10,8 @@ import { eventually, kubectl, on, workspace } from './harness.js';
 const image = 'k8s-ans.test/web:1';
 
 /** Puts the image on the hosts, and waits until the Deployment `web` of two pods runs and its Service answers both. */
-export async function deployWeb(hosts: ReadonlyArray<string>): Promise<void> {
-  await importWeb(hosts);
+export async function deployWeb(hosts: ReadonlyArray<string>, namespace?: string): Promise<void> {
+  await importWeb(hosts, namespace);
   await kubectl(['apply', '-f', '-'], JSON.stringify(manifest()));
   await kubectl(['rollout', 'status', 'deployment/web', '--timeout=120s']);
   const names = await kubectl(['get', 'pods', '-l', 'app=web', '-o', 'jsonpath={.items[*].metadata.name}']);
@@ -42,10 +42,10 @@ export async function removeWeb(): Promise<void> {
   await kubectl(['delete', 'deployment/web', 'service/web', 'pdb/web', '--ignore-not-found']);
 }
 
-/** Puts the image on the hosts, which have no registry to pull it from. */
-export async function importWeb(hosts: ReadonlyArray<string>): Promise<void> {
+/** Puts the image on the hosts, which have no registry to pull it from: into this namespace of containerd. */
+export async function importWeb(hosts: ReadonlyArray<string>, namespace = 'k8s.io'): Promise<void> {
   const archive = ociArchive(await webImage(image));
-  for (const host of hosts) await on(host, '/opt/k8s/bin/ctr -n k8s.io images import -', archive);
+  for (const host of hosts) await on(host, `/opt/k8s/bin/ctr -n ${namespace} images import -`, archive);
 }
 
 /** The image under another name. */

@@ -45,4 +45,5 @@ part('state', () => import('./state.js'));
 // On smaller labs of their own, in place of this one.
 describe('ansible', () => import('./ansible.js').then(() => {}));
 describe('reset', () => import('./reset.js').then(() => {}));
+describe('docker', () => import('./docker.js').then(() => {}));
 describe('air gap', () => import('./airgap.js').then(() => {}));

@@ -546,4 +546,22 @@ describe('logging', () => {
       http_passwd: `\${WRITER_PASSWORD}`,
     });
   });
+
+  it('reads what Docker writes where that is the runtime', async () => {
+    const docker = { ...on, runtime_type: 'docker', runtime_data_dir: '/data/docker' };
+    const objects = await rendered(docker);
+    const { volumes, containers } = find(objects, 'DaemonSet/logging-agents/fluentd').spec.template.spec;
+    expect(volumes).toContainEqual({
+      name: 'docker',
+      hostPath: { path: '/data/docker/docker/containers', type: 'Directory' },
+    });
+    expect(containers[0].volumeMounts).toContainEqual({
+      name: 'docker',
+      mountPath: '/data/docker/docker/containers',
+      readOnly: true,
+    });
+    const text = find(objects, 'ConfigMap/logging-agents/collector').data?.['fluent.conf'] ?? '';
+    expect(text).toContain('@type json');
+    expect(text).not.toContain('@type cri');
+  });
 });

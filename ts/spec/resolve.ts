@@ -100,14 +100,16 @@ function resolveHost(host: Spec['hosts'][number], spec: Spec): Host {
   };
 }
 
-function resolveAddons({ addons, network }: Spec, hosts: ReadonlyArray<Host>): Addons {
+function resolveAddons({ addons, network, runtime }: Spec, hosts: ReadonlyArray<Host>): Addons {
   const { nodesPerReplica, replicas, ...coredns } = addons.coredns;
   const nodes = hosts.filter(({ roles }) => roles.includes('masters') || roles.includes('nodes')).length;
   const wanted = nodesPerReplica === 0 ? 0 : Math.ceil(nodes / nodesPerReplica);
+  // containerd is told which port a name stands for; Docker takes that of the name.
+  const port = runtime.type === 'docker' ? `:${addons.registry.nodePort}` : '';
   return {
     ...addons,
     coredns: { ...coredns, replicas: Math.max(replicas, wanted) },
-    registry: { ...addons.registry, name: addons.registry.name ?? `registry.${network.dnsDomain}` },
+    registry: { ...addons.registry, name: addons.registry.name ?? `registry.${network.dnsDomain}${port}` },
   };
 }
 

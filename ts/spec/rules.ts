@@ -324,7 +324,6 @@ const notYet: Rule = ({ spec, report, sound }) => {
     ['ipvs'],
     'write nftables (its successor: Kubernetes deprecates ipvs since 1.35) or iptables',
   );
-  refuse(['runtime', 'type'], spec.runtime.type, ['docker'], 'write containerd');
   const { flannel } = spec.network;
   refuse(['network', 'flannel', 'datastore'], flannel.datastore, ['etcd'], 'write kubernetes');
   refuse(['network', 'flannel', 'backend'], flannel.backend, ['wireguard'], 'write vxlan or host-gw');
@@ -434,6 +433,30 @@ const addonPorts: Rule = ({ spec, report, sound, given }) => {
   });
 };
 
+/** What Docker has no setting for, and containerd has. */
+const docker: Rule = ({ spec, report, sound }) => {
+  if (!sound(['runtime', 'type']) || spec.runtime.type !== 'docker') return;
+  for (const registry of Object.keys(spec.runtime.registryMirrors)) {
+    const path = ['runtime', 'registryMirrors', registry];
+    if (registry === 'docker.io' || !sound(path)) continue;
+    report(
+      path,
+      'Docker knows mirrors of docker.io alone',
+      'remove it, write runtime.type: containerd, or have all images pulled from artifacts.imageRegistry',
+      [],
+      'key',
+    );
+  }
+  const { name, nodePort } = spec.addons.registry;
+  const path = ['addons', 'registry', 'name'];
+  if (name === undefined || !sound(path, ['addons', 'registry', 'nodePort']) || name.endsWith(`:${nodePort}`)) return;
+  report(
+    path,
+    `"${name}" does not end in :${nodePort}, the registry's nodePort, and Docker asks the port that is in the name`,
+    `write ${name.replace(/:\d+$/, '')}:${nodePort}`,
+  );
+};
+
 const dashboardIngress: Rule = ({ spec, report, sound }) => {
   const { enabled, access, ingress } = spec.addons.dashboard;
   const at = ['addons', 'dashboard', 'access'];
@@ -481,6 +504,7 @@ const rules: ReadonlyArray<Rule> = [
   folders,
   addonVolumes,
   addonPorts,
+  docker,
   dashboardIngress,
   hostVariables,
   taints,

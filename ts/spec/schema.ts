@@ -199,7 +199,7 @@ export const specSchema = z
         type: z
           .enum(['containerd', 'docker'])
           .default('containerd')
-          .describe('Container runtime. This release deploys containerd.'),
+          .describe('Container runtime: containerd, or Docker Engine with cri-dockerd on top of it.'),
         cgroupDriver: z.enum(['systemd', 'cgroupfs']).default('systemd').describe('Who manages the cgroups.'),
         dataDir: text(formats.hostPath)
           .default('/data/k8s/containerd')
@@ -211,7 +211,9 @@ export const specSchema = z
         registryMirrors: z
           .record(text(formats.filled), z.array(text(formats.registryUrl)).min(1))
           .default({})
-          .describe('Mirrors by registry, such as docker.io: [https://mirror.example.com].'),
+          .describe(
+            'Mirrors by registry, such as docker.io: [https://mirror.example.com]. Docker knows those of docker.io alone.',
+          ),
       })
       .prefault({})
       .describe('The container runtime.'),
@@ -322,7 +324,9 @@ export const specSchema = z
             enabled: z.boolean().default(false).describe('Deploy it.'),
             name: text(formats.registryName)
               .optional()
-              .describe('HOST[:PORT] that images are named by; default: registry. and the DNS domain of the cluster.'),
+              .describe(
+                'HOST[:PORT] that images are named by; default: registry. and the DNS domain of the cluster, with Docker also nodePort.',
+              ),
             nodePort: port().default(30500).describe('Port on every host that it is reached at.'),
             size: text(formats.quantity).default('20Gi').describe('Size of its volume.'),
             storageClass: text(formats.objectName)

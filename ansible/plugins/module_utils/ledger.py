@@ -53,7 +53,7 @@ RUNTIME_SYSCTLS = (
 # Folders that components make themselves while they run. Where one was there before, what it held then stays.
 RUNTIME_FOLDERS = (
     *('/var/lib/kubelet', '/var/lib/cni', '/var/log/pods', '/var/log/containers', '/usr/libexec/kubernetes', '/opt/containerd'),
-    *('/run/containerd', '/run/nri', '/run/flannel', '/run/kube-nginx', '/run/k8s-ans', '/run/netns'),
+    *('/run/containerd', '/run/docker', '/run/nri', '/run/flannel', '/run/kube-nginx', '/run/k8s-ans', '/run/netns'),
     # Of kubectl, as root on the masters.
     *('/root/.kube', '/root/.kube/cache'),
     # Of Ansible itself.

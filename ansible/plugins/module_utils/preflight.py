@@ -384,8 +384,16 @@ def _others(report, host, found, wanted, need):
             'take it away with its own tool (kubeadm reset, k3s-uninstall.sh, …) or use another host',
         )
     runtime = found.get('other_runtime') or {}
-    # Docker may start a containerd of its own on another socket, which does not disturb ours.
-    if need['runtime'] == 'containerd' and runtime.get('name') == 'containerd' and runtime.get('socket'):
+    # Docker may start a containerd of its own on another socket, which does not disturb ours; a second Docker would.
+    name = runtime.get('name')
+    if name == 'dockerd' and need['runtime'] == 'docker':
+        report.problem(
+            host,
+            'other-runtime',
+            'runs a Docker Engine of its own (%s), whose unit and socket ours needs' % runtime.get('exe'),
+            'take it away with the package that brought it (docker-ce, docker.io)',
+        )
+    elif name == 'containerd' and runtime.get('socket'):
         report.problem(
             host,
             'other-runtime',

@@ -77,10 +77,10 @@ def remove_pods(module, report, crictl, socket):
         report.do('stopped', name, lambda: None)
 
 
-def kill_leftovers(report, socket, shared):
+def kill_leftovers(report, socket, namespace):
     """Kill what pods and shims of this containerd still run.
 
-    shared: the host had a containerd of its own; then what is not the kubelet's goes on.
+    namespace: of the kubelet's containers, where the host had a containerd of its own: then what is not in it goes on.
     """
     if report.check:
         # Nothing of it is left where the runtime works, and what is left where it does not nobody knows before.
@@ -88,7 +88,7 @@ def kill_leftovers(report, socket, shared):
     deadline = time.monotonic() + 20
     told = set()
     while True:
-        pids = _pod_processes() | _shims(socket, shared)
+        pids = _pod_processes() | _shims(socket, namespace)
         if not pids:
             break
         for pid in pids:
@@ -156,7 +156,7 @@ def _pod_processes():
     return pids
 
 
-def _shims(socket, shared):
+def _shims(socket, namespace):
     """Return the shims of the containerd behind `socket`, with all that they started."""
     children, shims = {}, set()
     for entry in os.listdir('/proc'):
@@ -164,7 +164,7 @@ def _shims(socket, shared):
             continue
         pid = int(entry)
         words = _arguments(pid)
-        if words and os.path.basename(words[0]) == SHIM and socket in words and (not shared or 'k8s.io' in words):
+        if words and os.path.basename(words[0]) == SHIM and socket in words and (namespace is None or namespace in words):
             shims.add(pid)
         children.setdefault(_parent(pid), []).append(pid)
     found, queue = set(), list(shims)

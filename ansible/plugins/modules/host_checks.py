@@ -23,7 +23,7 @@ options:
     type: list
     elements: str
     default: [etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kube-csr-approver, kube-nginx, containerd,
-      kubelet, kube-proxy, flanneld]
+      docker, cri-dockerd, kubelet, kube-proxy, flanneld]
   kernel_modules:
     description: Kernel features to look for.
     type: list
@@ -102,7 +102,7 @@ OS_FAMILIES = {'debian': 'Debian', 'redhat': 'RedHat'}
 
 UNITS = [
     'etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kube-csr-approver', 'kube-nginx',
-    'containerd', 'kubelet', 'kube-proxy', 'flanneld',
+    'containerd', 'docker', 'cri-dockerd', 'kubelet', 'kube-proxy', 'flanneld',
 ]  # fmt: skip
 KERNEL_MODULES = ['br_netfilter', 'overlay', 'vxlan', 'wireguard', 'nf_tables', 'nf_conntrack', 'ip_tables', 'ip_vs']
 

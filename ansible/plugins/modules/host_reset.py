@@ -37,7 +37,9 @@ options:
   known: {description: Patterns of files and folders that versions without a ledger made., type: list, elements: str, default: []}
   accounts: {description: Accounts of our units., type: list, elements: str, default: []}
   crictl: {description: The runtime's client., type: path, default: /opt/k8s/bin/crictl}
-  runtime_socket: {description: The runtime's socket., type: path, default: /run/containerd/containerd.sock}
+  runtime_socket: {description: containerd's socket., type: path, default: /run/containerd/containerd.sock}
+  cri_socket: {description: The CRI's socket; default O(runtime_socket)., type: path}
+  runtime_namespace: {description: containerd's namespace of the pods' containers., type: str, default: k8s.io}
   pod_cidr: {description: The pods' network., type: str, default: ''}
   node_ports: {description: The range of node ports., type: str, default: 30000-32767}
   ports: {description: Ports that hostprep opens., type: list, elements: str, default: []}
@@ -120,9 +122,9 @@ def reset(module, notes, report):
     # What starts pods is stopped before the pods, and what ends them after.
     first = [name for name in own if name == 'kubelet.service' or not name.endswith('.service')]
     step(report, reset_processes.stop_units, module, report, first)
-    step(report, reset_processes.remove_pods, module, report, params['crictl'], params['runtime_socket'])
+    step(report, reset_processes.remove_pods, module, report, params['crictl'], params['cri_socket'] or params['runtime_socket'])
     step(report, reset_processes.stop_units, module, report, [name for name in own if name not in first])
-    step(report, reset_processes.kill_leftovers, report, params['runtime_socket'], shared)
+    step(report, reset_processes.kill_leftovers, report, params['runtime_socket'], params['runtime_namespace'] if shared else None)
     step(report, reset_trees.unmount, module, report, real, ['/run/netns/cni-*'], kept)
     step(report, reset_processes.remove_cgroups, module, report)
 
@@ -177,6 +179,8 @@ def main():
             'accounts': {'type': 'list', 'elements': 'str', 'default': []},
             'crictl': {'type': 'path', 'default': '/opt/k8s/bin/crictl'},
             'runtime_socket': {'type': 'path', 'default': '/run/containerd/containerd.sock'},
+            'cri_socket': {'type': 'path'},
+            'runtime_namespace': {'type': 'str', 'default': 'k8s.io'},
             'pod_cidr': {'type': 'str', 'default': ''},
             'node_ports': {'type': 'str', 'default': '30000-32767'},
             'ports': {'type': 'list', 'elements': 'str', 'default': []},

@@ -260,6 +260,17 @@ class Rules(unittest.TestCase):
         )
         self.assertEqual(self.run_one(other_runtime=dict(runtime, socket=False))['problems'], [])
 
+    def test_another_docker(self):
+        runtime = {'name': 'dockerd', 'exe': '/usr/bin/dockerd', 'unit': 'docker.service', 'socket': False}
+        self.assertEqual(self.run_one(other_runtime=runtime)['problems'], [])
+        self.only(
+            'other-runtime',
+            'runs a Docker Engine of its own (/usr/bin/dockerd), whose unit and socket ours needs',
+            'take it away with the package that brought it (docker-ce, docker.io)',
+            {'runtime': 'docker'},
+            other_runtime=runtime,
+        )
+
 
 class Across(unittest.TestCase):
     def run_hosts(self, **changes):
